@@ -1,0 +1,1 @@
+"""The world → `Feedback`: what customers said, from wherever they said it."""

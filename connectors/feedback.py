@@ -1,0 +1,269 @@
+"""`Feedback`: one thing a customer said, and the only way to make it from an untrusted mapping.
+
+Everything that enters Ovoz passes `parse`: the HTTP intake, `ovoz replay` and the connectors.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+CHANNELS: Final = ("review", "chat", "social", "email", "survey", "crm", "other")
+MAX_TEXT_CHARS: Final = 10_000
+MAX_ID_CHARS: Final = 512
+MAX_VERSION: Final = 2**63 - 1
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+CLOCK_SKEW: Final = timedelta(hours=24)
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}\Z")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*\Z")
+# Kept: tab, newline, carriage return, and joiners (U+200C, U+200D), which emoji and several scripts need.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feedback:
+    """One thing a customer said, at one version.
+
+    `feedback_id` = source:instance:external_id is its identity; of two versions of one identity the
+    greater `version` counts. `created_at` is the event time (when the customer spoke, UTC),
+    `received_at` when Ovoz took it in. `rating` is scaled to 0..1.
+    """
+
+    source: str
+    external_id: str
+    created_at: datetime
+    received_at: datetime
+    instance: str = ""
+    version: int = 0
+    deleted: bool = False
+    backfill: bool = False
+    channel: str = "other"
+    workspace: str = "default"
+    text: str = ""
+    language: str | None = None
+    rating: float | None = None
+    author_hash: str | None = None
+    customer_id: str | None = None
+    touchpoint: str | None = None
+    url: str | None = None
+
+    @property
+    def feedback_id(self) -> str:
+        """Identity over all versions: `source:instance:external_id`."""
+        return f"{self.source}:{self.instance}:{self.external_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """What is wrong with one field, and what would be right."""
+
+    field: str
+    reason: str
+
+
+class Faulty(ValueError):
+    """Raised by `parse`: the item cannot be taken; `faults` names every field that is wrong."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__("; ".join(f"{fault.field}: {fault.reason}" for fault in faults))
+        self.faults = faults
+
+
+FIELDS: Final = frozenset(
+    {
+        "source", "id", "instance", "text", "created_at", "version", "updated_at", "deleted", "channel",
+        "workspace", "language", "rating", "author", "customer_id", "touchpoint", "url", "backfill",
+    }
+)  # fmt: skip
+
+
+def parse(item: object, *, now: datetime, author_hash: str | None = None) -> Feedback:
+    """Build `Feedback` from a decoded JSON object, or say everything that is wrong with it.
+
+    `now` (UTC) becomes `received_at`, and `created_at` where the item has none. A `created_at` up to
+    24 h ahead of `now` is a wrong clock and is set to `now`; further ahead is refused. Text over
+    10,000 characters is cut. `author_hash` is the keyed hash of the item's `author`, which itself
+    never leaves the caller. Raises Faulty.
+    """
+    if not isinstance(item, Mapping):
+        raise Faulty([Fault(field="", reason=f"must be a JSON object, not {_kind(item)}")])
+    faults: list[Fault] = []
+
+    def fault(field: str, reason: str) -> None:
+        faults.append(Fault(field=field, reason=reason))
+
+    def name(field: str, default: str | None) -> str:
+        value = item.get(field)
+        if value is None and default is not None:
+            return default
+        if value is None:
+            fault(field, "is required")
+        elif not isinstance(value, str):
+            fault(field, f"must be a string, not {_kind(value)}")
+        elif not _NAME.match(value):
+            fault(field, "must be 1-63 characters of a-z 0-9 _ . -, starting with a letter or digit")
+        else:
+            return value
+        return ""
+
+    def string(field: str, limit: int) -> str | None:
+        value = item.get(field)
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            fault(field, f"must be a string, not {_kind(value)}")
+        elif len(value) > limit:
+            fault(field, f"must have at most {limit} characters, has {len(value)}")
+        elif _UNPRINTABLE.search(value) or _SURROGATE.search(value):
+            fault(field, "must have no control characters or lone surrogates")
+        else:
+            return value
+        return None
+
+    def moment(field: str) -> datetime | None:
+        value = item.get(field)
+        if value is None:
+            return None
+        try:
+            at = instant(value)
+        except ValueError as error:
+            fault(field, str(error))
+            return None
+        if at < EARLIEST:
+            fault(field, "lies before 1970")
+        elif at > now + CLOCK_SKEW:
+            fault(field, f"lies more than 24 hours in the future (the time here is {now:%Y-%m-%dT%H:%M:%SZ})")
+        else:
+            return at
+        return None
+
+    def flag(field: str) -> bool:
+        value = item.get(field, False)
+        if not isinstance(value, bool):
+            fault(field, f"must be true or false, not {_kind(value)}")
+            return False
+        return value
+
+    for unknown in sorted(set(map(str, item)) - FIELDS):
+        fault(unknown[:64], "is not a field of feedback")
+    source = name("source", None)
+    instance = item.get("instance", "")
+    instance = name("instance", None) if instance not in ("", None) else ""
+    workspace = name("workspace", "default")
+    if item.get("id") is None:
+        fault("id", "is required")
+    external_id = string("id", MAX_ID_CHARS) or ""
+    if item.get("id") == "":
+        fault("id", "must not be empty")
+    channel = item.get("channel", "other")
+    if channel not in CHANNELS:
+        fault("channel", f"must be one of {', '.join(CHANNELS)}")
+    text = item.get("text")
+    if text is None:
+        text = ""
+    if not isinstance(text, str):
+        fault("text", f"must be a string, not {_kind(text)}")
+        text = ""
+    language = string("language", 35)
+    if language is not None and not _LANGUAGE.match(language):
+        fault("language", "must be a BCP 47 tag, such as en or uz-Cyrl")
+    created_at = moment("created_at")
+    updated_at = moment("updated_at")
+    version = item.get("version")
+    if version is None:
+        version = _microseconds(updated_at) if updated_at is not None else 0
+    elif isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= MAX_VERSION:
+        fault("version", "must be a whole number from 0 to 2^63-1")
+    deleted, backfill = flag("deleted"), flag("backfill")
+    rating = None
+    if item.get("rating") is not None:
+        try:
+            rating = _rating(item["rating"])
+        except ValueError as error:
+            fault("rating", str(error))
+    string("author", MAX_ID_CHARS)
+    customer_id, touchpoint = string("customer_id", MAX_ID_CHARS), string("touchpoint", 64)
+    url = string("url", 2048)
+    if url is not None and not url.startswith(("https://", "http://")):
+        fault("url", "must start with https:// or http://")
+    if faults:
+        raise Faulty(faults)
+    return Feedback(
+        source=source,
+        instance=instance,
+        external_id=external_id,
+        version=version,
+        deleted=deleted,
+        backfill=backfill,
+        channel=channel,
+        workspace=workspace,
+        text=printable(text),
+        created_at=min(created_at or now, now),
+        received_at=now,
+        language=language,
+        rating=rating,
+        author_hash=author_hash,
+        customer_id=customer_id,
+        touchpoint=touchpoint,
+        url=url,
+    )
+
+
+def printable(text: str) -> str:
+    """Text without control characters and lone surrogates, cut to MAX_TEXT_CHARS."""
+    return _SURROGATE.sub("\ufffd", _UNPRINTABLE.sub(" ", text[:MAX_TEXT_CHARS]))
+
+
+def instant(value: object) -> datetime:
+    """A moment in UTC from RFC 3339 text with a zone, or from epoch seconds. Raises ValueError."""
+    if isinstance(value, str):
+        try:
+            at = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError("must be an RFC 3339 time, such as 2026-11-24T09:30:00Z") from None
+        if at.tzinfo is None:
+            raise ValueError("has no time zone: add Z or an offset such as +05:00")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise ValueError("must be a finite number of seconds since 1970")
+        try:
+            at = datetime.fromtimestamp(value, UTC)
+        except (OverflowError, OSError, ValueError):
+            raise ValueError("must be seconds since 1970, between the years 1 and 9999") from None
+    else:
+        raise ValueError(f"must be an RFC 3339 time or epoch seconds, not {_kind(value)}")
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("lies outside the years 1 to 9999") from None
+
+
+def _rating(value: object) -> float:
+    if not isinstance(value, Mapping) or not {"value", "max"} <= set(value) <= {"value", "min", "max"}:
+        raise ValueError('must state its scale: {"value": 4, "min": 1, "max": 5}')
+    low, high, got = value.get("min", 0), value["max"], value["value"]
+    for number in (low, high, got):
+        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+            raise ValueError("value, min and max must be finite numbers")
+        if abs(number) > 1e9:
+            raise ValueError("value, min and max must lie within ±1e9")
+    if not low < high:
+        raise ValueError("min must be less than max")
+    if not low <= got <= high:
+        raise ValueError(f"value must lie between min ({low}) and max ({high})")
+    return float((got - low) / (high - low))
+
+
+def _microseconds(at: datetime) -> int:
+    return (at - EARLIEST) // timedelta(microseconds=1)
+
+
+def _kind(value: object) -> str:
+    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string"}
+    return names.get(type(value), "an array" if isinstance(value, list | tuple) else "an object")

@@ -1,0 +1,1 @@
+"""Text → `Prediction`: sentiment, topics, urgency and language from machine-learning models."""

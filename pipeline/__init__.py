@@ -1,0 +1,1 @@
+"""The stream: intake, Kafka, Faust workers, the store, metrics; the only package that knows the other three."""
