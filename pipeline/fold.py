@@ -1,0 +1,113 @@
+"""Scored batch + what the store holds → what to write, as data. Pure.
+
+Each item contributes its newest version exactly once: to one cell and to its total. An older or equal
+version changes nothing; a newer one takes the old contribution back and adds its own; a deletion
+takes it back.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from pipeline.records import Scored
+from pipeline.windows import Cell, Tally, minute_of, score_e6
+
+Identity = tuple[str, str]
+"""(workspace, feedback_id)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the store holds of an item: its version, and the cell it counts in, if it counts."""
+
+    version: int
+    cell: Cell | None
+    score_e6: int
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """What the store knows of time in a workspace: minutes below `floor_minute` are past retention."""
+
+    floor_minute: int
+    watermark: datetime | None
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one batch changes. `counted`: items whose newest version counts now for the first time."""
+
+    items: dict[Identity, tuple[Scored, Held]] = field(default_factory=dict)
+    cells: dict[Cell, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    watermarks: dict[str, datetime] = field(default_factory=dict)
+    counted: list[Scored] = field(default_factory=list)
+    replaced: int = 0
+    retracted: int = 0
+    unchanged: int = 0
+    expired: int = 0
+    late: list[str] = field(default_factory=list)
+
+
+def fold(
+    batch: Iterable[Scored],
+    held: Mapping[Identity, Held],
+    horizons: Mapping[str, Horizon],
+    *,
+    late_after: timedelta,
+) -> Changes:
+    """Apply scored items, in order, to what the store holds of their identities.
+
+    An item whose minute lies below its workspace's retention floor is remembered but counts nowhere.
+    Items more than `late_after` behind the workspace's watermark are counted, and named as late.
+    Backfilled items do not move the watermark.
+    """
+    changes = Changes()
+    current = dict(held)
+    for scored in batch:
+        feedback = scored.feedback
+        identity = (feedback.workspace, feedback.feedback_id)
+        horizon = horizons[feedback.workspace]
+        before = current.get(identity)
+        if before is not None and before.version >= feedback.version:
+            changes.unchanged += 1
+            continue
+        watermark = changes.watermarks.get(feedback.workspace, horizon.watermark)
+        if watermark is not None and feedback.created_at < watermark - late_after:
+            changes.late.append(feedback.source)
+        if not feedback.backfill and (watermark is None or feedback.created_at > watermark):
+            changes.watermarks[feedback.workspace] = feedback.created_at
+        if before is not None and before.cell is not None:
+            changes.cells[before.cell].add(-1, -before.score_e6)
+        after = _contribution(scored, horizon.floor_minute)
+        if after.cell is not None:
+            changes.cells[after.cell].add(1, after.score_e6)
+        had = before is not None and before.cell is not None
+        if after.cell is not None and before is None:
+            changes.counted.append(scored)
+        changes.replaced += had and after.cell is not None
+        changes.retracted += had and after.cell is None
+        changes.expired += after.cell is None and not feedback.deleted
+        current[identity] = after
+        changes.items[identity] = (scored, after)
+    changes.cells = {cell: tally for cell, tally in changes.cells.items() if tally.count or tally.score_e6}
+    return changes
+
+
+def _contribution(scored: Scored, floor_minute: int) -> Held:
+    feedback, prediction = scored.feedback, scored.prediction
+    minute = minute_of(feedback.created_at)
+    if feedback.deleted or prediction is None or minute < floor_minute:
+        return Held(feedback.version, None, 0)
+    cell = Cell(
+        workspace=feedback.workspace,
+        minute=minute,
+        source=feedback.source,
+        channel=feedback.channel,
+        topic=prediction.topic,
+        language=prediction.language,
+        sentiment=prediction.label,
+    )
+    return Held(feedback.version, cell, score_e6(prediction.score))
