@@ -18,12 +18,18 @@ MAX_ID_CHARS: Final = 512
 MAX_VERSION: Final = 2**63 - 1
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 CLOCK_SKEW: Final = timedelta(hours=24)
+MAX_UNKNOWN_NAMED: Final = 5
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}\Z")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*\Z")
 # Kept: tab, newline, carriage return, and joiners (U+200C, U+200D), which emoji and several scripts need.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# Identifiers stand on one line: neither of those, and no tab, newline or carriage return either.
+_NOT_IN_IDENTIFIERS = re.compile(f"[\t\n\r]|{_UNPRINTABLE.pattern}|{_SURROGATE.pattern}")
+_RFC_3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)([Zz]|[+-]\d\d:?\d\d)?\Z", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,8 +126,8 @@ def parse(item: object, *, now: datetime, author_hash: str | None = None) -> Fee
             fault(field, f"must be a string, not {_kind(value)}")
         elif len(value) > limit:
             fault(field, f"must have at most {limit} characters, has {len(value)}")
-        elif _UNPRINTABLE.search(value) or _SURROGATE.search(value):
-            fault(field, "must have no control characters or lone surrogates")
+        elif _NOT_IN_IDENTIFIERS.search(value):
+            fault(field, "must be one line without control characters or lone surrogates")
         else:
             return value
         return None
@@ -144,14 +150,20 @@ def parse(item: object, *, now: datetime, author_hash: str | None = None) -> Fee
         return None
 
     def flag(field: str) -> bool:
-        value = item.get(field, False)
+        value = item.get(field)
+        if value is None:
+            return False
         if not isinstance(value, bool):
             fault(field, f"must be true or false, not {_kind(value)}")
             return False
         return value
 
-    for unknown in sorted(set(map(str, item)) - FIELDS):
-        fault(unknown[:64], "is not a field of feedback")
+    unknown = sorted(set(map(str, item)) - FIELDS)
+    # Bounded, or else a body of tiny keys would earn an answer many times its size.
+    for field in unknown[:MAX_UNKNOWN_NAMED]:
+        fault(printable(field[:64]), "is not a field of feedback")
+    if len(unknown) > MAX_UNKNOWN_NAMED:
+        fault("", f"has {len(unknown) - MAX_UNKNOWN_NAMED} more members that are not fields of feedback")
     source = name("source", None)
     instance = item.get("instance", "")
     instance = name("instance", None) if instance not in ("", None) else ""
@@ -161,7 +173,9 @@ def parse(item: object, *, now: datetime, author_hash: str | None = None) -> Fee
     external_id = string("id", MAX_ID_CHARS) or ""
     if item.get("id") == "":
         fault("id", "must not be empty")
-    channel = item.get("channel", "other")
+    channel = item.get("channel")
+    if channel is None:
+        channel = "other"
     if channel not in CHANNELS:
         fault("channel", f"must be one of {', '.join(CHANNELS)}")
     text = item.get("text")
@@ -223,14 +237,18 @@ def printable(text: str) -> str:
 def instant(value: object) -> datetime:
     """A moment in UTC from RFC 3339 text with a zone, or from epoch seconds. Raises ValueError."""
     if isinstance(value, str):
+        # datetime.fromisoformat takes much more, such as week dates and any character before the hour.
+        matches = _RFC_3339.match(value) is not None
         try:
-            at = datetime.fromisoformat(value)
+            if not matches:
+                raise ValueError
+            at = datetime.fromisoformat(value.upper())
         except ValueError:
             raise ValueError("must be an RFC 3339 time, such as 2026-11-24T09:30:00Z") from None
         if at.tzinfo is None:
             raise ValueError("has no time zone: add Z or an offset such as +05:00")
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             raise ValueError("must be a finite number of seconds since 1970")
         try:
             at = datetime.fromtimestamp(value, UTC)
@@ -249,9 +267,10 @@ def _rating(value: object) -> float:
         raise ValueError('must state its scale: {"value": 4, "min": 1, "max": 5}')
     low, high, got = value.get("min", 0), value["max"], value["value"]
     for number in (low, high, got):
-        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-            raise ValueError("value, min and max must be finite numbers")
-        if abs(number) > 1e9:
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise ValueError("value, min and max must be numbers")
+        # Written so that NaN fails too, and an integer of any size is never turned into a float.
+        if not -1e9 <= number <= 1e9:
             raise ValueError("value, min and max must lie within ±1e9")
     if not low < high:
         raise ValueError("min must be less than max")
