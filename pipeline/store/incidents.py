@@ -1,0 +1,146 @@
+"""Detectors, alerts and their outbox, inside the store's transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from alerts.alert import Alert, Sample
+from alerts.detector import State
+from alerts.engine import Engine, Evaluation, Key
+from pipeline.store import schema
+from pipeline.store.engine import insert
+from pipeline.store.rows import micros
+
+RESOLVED_REPOSTS: Final = timedelta(minutes=15)
+
+
+def observe(connection: sa.Connection, engine: Engine, samples: Sequence[Sample]) -> int:
+    """Feed new items to the detectors: how many alerts changed."""
+    keys = sorted({key for sample in samples for key in engine.series_keys(sample)})
+    spaces = sorted({sample.workspace for sample in samples})
+    states = _states(connection, keys)
+    alerts = _firing(connection, spaces)
+    now = max(sample.at for sample in samples)
+    return _save(connection, engine.evaluate(samples, states, alerts, now))
+
+
+def tick(connection: sa.Connection, engine: Engine, workspace: str, now: datetime) -> int:
+    """Let stream time pass for a workspace's firing alerts: how many changed."""
+    alerts = _firing(connection, [workspace])
+    if not alerts:
+        return 0
+    rows = connection.execute(sa.select(schema.detector).where(schema.detector.c.workspace == workspace))
+    states = {Key(row.workspace, row.rule, row.series): State.from_json(row.state) for row in rows}
+    return _save(connection, engine.tick(states, alerts, now))
+
+
+def due(
+    connection: sa.Connection, receiver: str, workspaces: Sequence[str], *, now: datetime, renew_after: timedelta | None
+) -> list[tuple[Alert, int]]:
+    """Alerts that a receiver must hear of now, each with its revision.
+
+    `renew_after`: a receiver that holds alerts on a lease (Alertmanager) hears of each again after so
+    long, of every revision, and of the end for 15 minutes more, in case it was restarted; None: it hears
+    of each transition once. An incident that was over before the receiver heard of it is not announced.
+    """
+    alert, delivery = schema.alert, schema.delivery
+    told = sa.and_(delivery.c.incident == alert.c.incident, delivery.c.receiver == receiver)
+    changed = delivery.c.state != alert.c.state
+    again: Any = sa.false()
+    if renew_after is not None:
+        lasting = sa.or_(alert.c.state == "firing", alert.c.ends_us > micros(now - RESOLVED_REPOSTS))
+        stale = delivery.c.sent_us <= micros(now - renew_after)
+        again = sa.or_(delivery.c.revision != alert.c.revision, sa.and_(lasting, stale))
+        again = sa.or_(again, sa.and_(alert.c.state == "resolved", lasting, stale))
+    query = (
+        sa.select(alert.c.body, alert.c.revision)
+        .select_from(alert.outerjoin(delivery, told))
+        .where(
+            alert.c.workspace.in_(list(workspaces)),
+            sa.or_(
+                sa.and_(delivery.c.incident.is_(None), alert.c.state == "firing"),
+                sa.and_(delivery.c.incident.is_not(None), sa.or_(changed, again)),
+            ),
+        )
+        .order_by(alert.c.starts_us)
+    )
+    return [(Alert.from_json(row.body), row.revision) for row in connection.execute(query)]
+
+
+def delivered(
+    connection: sa.Connection, receiver: str, alerts: Sequence[tuple[Alert, int]], *, now: datetime
+) -> None:
+    """Note that a receiver has these alerts in these revisions."""
+    if not alerts:
+        return
+    upsert = insert(connection)(schema.delivery)
+    names = ("state", "revision", "sent_us")
+    connection.execute(
+        upsert.on_conflict_do_update(
+            index_elements=["incident", "receiver"], set_={name: upsert.excluded[name] for name in names}
+        ),
+        [
+            {
+                "incident": alert.incident,
+                "receiver": receiver,
+                "state": alert.state,
+                "revision": revision,
+                "sent_us": micros(now),
+            }
+            for alert, revision in alerts
+        ],
+    )
+
+
+def _states(connection: sa.Connection, keys: Sequence[Key]) -> dict[Key, State]:
+    table = schema.detector
+    found: dict[Key, State] = {}
+    for start in range(0, len(keys), 300):
+        some = [tuple(key) for key in keys[start : start + 300]]
+        query = sa.select(table).where(sa.tuple_(table.c.workspace, table.c.rule, table.c.series).in_(some))
+        for row in connection.execute(query):
+            found[Key(row.workspace, row.rule, row.series)] = State.from_json(row.state)
+    return found
+
+
+def _firing(connection: sa.Connection, workspaces: Sequence[str]) -> dict[str, Alert]:
+    table = schema.alert
+    query = sa.select(table.c.body).where(table.c.state == "firing", table.c.workspace.in_(list(workspaces)))
+    alerts = [Alert.from_json(body) for body in connection.scalars(query)]
+    return {alert.fingerprint: alert for alert in alerts}
+
+
+def _save(connection: sa.Connection, evaluation: Evaluation) -> int:
+    if evaluation.states:
+        upsert = insert(connection)(schema.detector)
+        connection.execute(
+            upsert.on_conflict_do_update(
+                index_elements=["workspace", "rule", "series"], set_={"state": upsert.excluded.state}
+            ),
+            [
+                {"workspace": key.workspace, "rule": key.rule, "series": key.series, "state": state.to_json()}
+                for key, state in sorted(evaluation.states.items())
+            ],
+        )
+    for alert in evaluation.alerts:
+        row = {
+            "incident": alert.incident,
+            "fingerprint": alert.fingerprint,
+            "workspace": alert.workspace,
+            "rule": alert.rule,
+            "state": alert.state,
+            "starts_us": micros(alert.starts_at),
+            "ends_us": None if alert.ends_at is None else micros(alert.ends_at),
+            "body": alert.to_json(),
+            "revision": 1,
+        }
+        upsert = insert(connection)(schema.alert).values(row)
+        values = {name: upsert.excluded[name] for name in ("state", "ends_us", "body")}
+        values["revision"] = schema.alert.c.revision + 1
+        connection.execute(upsert.on_conflict_do_update(index_elements=["incident"], set_=values))
+    return len(evaluation.alerts)
+

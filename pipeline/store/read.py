@@ -1,0 +1,302 @@
+"""What is read from the store: the numbers that are exported, what `ovoz status`, `dead` and `audit` show."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import TracebackType
+from typing import Any
+
+import sqlalchemy as sa
+
+from alerts.alert import Alert
+from pipeline.ledger import Ledger
+from pipeline.store import schema
+from pipeline.store.engine import StoreAway, away
+from pipeline.store.rows import micros, moment
+from pipeline.topics import workspace_partition
+from pipeline.windows import WINDOWS_MINUTES, Cell, stream_time, window_start
+
+
+@dataclass(slots=True)
+class WindowSum:
+    """Items and their score sum (millionths) of one source and topic in one window, by sentiment."""
+
+    count: Counter[str] = field(default_factory=Counter)
+    score_e6: int = 0
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """The numbers of the workspaces that a worker shows, all of one moment."""
+
+    partitions: list[int] = field(default_factory=list)
+    totals: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    windows: dict[tuple[str, str, str], WindowSum] = field(default_factory=dict)
+    firing: list[Alert] = field(default_factory=list)
+    last_event: dict[str, datetime] = field(default_factory=dict)
+    last_success: dict[str, datetime] = field(default_factory=dict)
+
+
+class reading:
+    """`with reading(engine) as connection:` one consistent view; a database that is away is StoreAway."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._connection: sa.Connection | None = None
+        self._engine = engine
+
+    def __enter__(self) -> sa.Connection:
+        options: dict[str, Any] = {"reading": True}
+        if self._engine.dialect.name == "postgresql":
+            options["isolation_level"] = "REPEATABLE READ"
+        try:
+            self._connection = self._engine.connect().execution_options(**options)
+        except sa.exc.DBAPIError as error:
+            raise (StoreAway(str(error.orig).strip()) if away(error) else error) from error
+        return self._connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        if isinstance(error, sa.exc.DBAPIError) and away(error):
+            raise StoreAway(str(error.orig).strip()) from error
+
+
+def owned_partitions(connection: sa.Connection, log: str, owner: str) -> list[int]:
+    """The scored partitions whose numbers this worker shows."""
+    table = schema.position
+    query = sa.select(table.c.partition).where(table.c.log == log, table.c.owner == owner)
+    return sorted(connection.scalars(query))
+
+
+def workspaces(connection: sa.Connection, partitions: Sequence[int], count: int) -> list[str]:
+    """The workspaces that hash to these of `count` scored partitions."""
+    names = connection.scalars(sa.select(schema.workspace.c.workspace))
+    return sorted(name for name in names if workspace_partition(name, count) in partitions)
+
+
+def stream_times(connection: sa.Connection, names: Sequence[str], now: datetime) -> dict[str, datetime]:
+    """The event time that it is in each workspace that has seen items."""
+    table = schema.workspace
+    query = sa.select(table).where(table.c.workspace.in_(list(names)), table.c.watermark_us.is_not(None))
+    return {
+        row.workspace: stream_time(moment(row.watermark_us), moment(row.advanced_us), now)
+        for row in connection.execute(query)
+    }
+
+
+def snapshot(connection: sa.Connection, log: str, owner: str, partitions: int, now: datetime) -> Snapshot:
+    """What a worker shows: totals, windows and alerts of the workspaces in its scored partitions."""
+    shown = Snapshot(partitions=owned_partitions(connection, log, owner))
+    names = workspaces(connection, shown.partitions, partitions) if shown.partitions else []
+    if not names:
+        return shown
+    total = schema.total
+    for row in connection.execute(sa.select(total).where(total.c.workspace.in_(names))):
+        shown.totals[row.source, row.topic, row.sentiment] += row.count
+    for name, at in stream_times(connection, names, now).items():
+        _add_windows(connection, shown, name, at)
+    alert, source = schema.alert, schema.source
+    bodies = connection.scalars(
+        sa.select(alert.c.body).where(alert.c.state == "firing", alert.c.workspace.in_(names))
+    )
+    shown.firing = [Alert.from_json(body) for body in bodies]
+    for row in connection.execute(sa.select(source).where(source.c.workspace.in_(names))):
+        event, success = moment(row.last_event_us), moment(row.last_success_us)
+        shown.last_event[row.source] = max(event, shown.last_event.get(row.source, event))
+        shown.last_success[row.source] = max(success, shown.last_success.get(row.source, success))
+    return shown
+
+
+def _add_windows(connection: sa.Connection, shown: Snapshot, workspace: str, at: datetime) -> None:
+    cell = schema.cell
+    # One pass over the longest window; each shorter one is a conditional sum.
+    sums = []
+    for window in WINDOWS_MINUTES:
+        inside = cell.c.minute >= window_start(at, window)
+        sums.append(sa.func.sum(sa.case((inside, cell.c.count), else_=0)).label(f"count_{window}"))
+        sums.append(sa.func.sum(sa.case((inside, cell.c.score_e6), else_=0)).label(f"score_{window}"))
+    longest = max(WINDOWS_MINUTES, key=WINDOWS_MINUTES.__getitem__)
+    query = (
+        sa.select(cell.c.source, cell.c.topic, cell.c.sentiment, *sums)
+        .where(cell.c.workspace == workspace, cell.c.minute >= window_start(at, longest))
+        .where(cell.c.minute <= int(at.timestamp() // 60))
+        .group_by(cell.c.source, cell.c.topic, cell.c.sentiment)
+    )
+    for row in connection.execute(query).mappings():
+        for window in WINDOWS_MINUTES:
+            if row[f"count_{window}"]:
+                entry = shown.windows.setdefault((row["source"], row["topic"], window), WindowSum())
+                entry.count[row["sentiment"]] += int(row[f"count_{window}"])
+                entry.score_e6 += int(row[f"score_{window}"])
+
+
+def ledgers(connection: sa.Connection, log: str) -> dict[int, tuple[Ledger, int, int]]:
+    """(account, repaired, lost) by partition of one life of the raw topic."""
+    table = schema.ledger
+    return {
+        row.partition: (Ledger.from_json(row.low, row.spans), row.repaired, row.lost)
+        for row in connection.execute(sa.select(table).where(table.c.log == log))
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadEntry:
+    """A dead letter as kept; times UTC."""
+
+    dead_id: str
+    stage: str
+    reason: str
+    detail: str
+    origin: str
+    key: bytes | None
+    payload: bytes
+    failed_at: datetime
+    requeued_at: datetime | None
+
+
+def dead_letters(
+    connection: sa.Connection, *, ids: Sequence[str] | None = None, reason: str | None = None,
+    requeued: bool | None = None, limit: int = 100,
+) -> list[DeadEntry]:  # fmt: skip
+    """Dead letters, newest first. `requeued`: only those put back, or only those not."""
+    table = schema.dead_letter
+    query = sa.select(table).order_by(table.c.failed_us.desc(), table.c.dead_id).limit(limit)
+    if ids is not None:
+        query = query.where(table.c.dead_id.in_(list(ids)))
+    if reason is not None:
+        query = query.where(table.c.reason == reason)
+    if requeued is not None:
+        query = query.where(table.c.requeued_us.is_not(None) if requeued else table.c.requeued_us.is_(None))
+    return [
+        DeadEntry(
+            dead_id=row.dead_id,
+            stage=row.stage,
+            reason=row.reason,
+            detail=row.detail,
+            origin=row.origin,
+            key=row.key,
+            payload=row.payload,
+            failed_at=moment(row.failed_us),
+            requeued_at=None if row.requeued_us is None else moment(row.requeued_us),
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def dead_count(connection: sa.Connection) -> int:
+    """How many dead letters wait, those put back not counted."""
+    table = schema.dead_letter
+    query = sa.select(sa.func.count()).where(table.c.requeued_us.is_(None))
+    return int(connection.scalar(query) or 0)
+
+
+def mark_requeued(engine: sa.Engine, ids: Sequence[str], now: datetime) -> None:
+    """Note that these dead letters were put back."""
+    table = schema.dead_letter
+    with engine.begin() as connection:
+        connection.execute(
+            sa.update(table).where(table.c.dead_id.in_(list(ids))).values(requeued_us=micros(now))
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceState:
+    """When a source was last heard in a workspace, and how many of its items came in lately."""
+
+    workspace: str
+    source: str
+    last_event: datetime
+    last_success: datetime
+    items_1m: int
+    items_5m: int
+    items_1h: int
+
+
+def source_states(connection: sa.Connection, now: datetime) -> list[SourceState]:
+    """Every source, with items by time of receipt in the minute, five minutes and hour before `now`."""
+    item, source = schema.item, schema.source
+    since = {1: micros(now) - 60_000_000, 5: micros(now) - 300_000_000, 60: micros(now) - 3_600_000_000}
+    sums = [sa.func.sum(sa.case((item.c.received_us > us, 1), else_=0)) for us in since.values()]
+    query = (
+        sa.select(item.c.workspace, item.c.source, *sums)
+        .where(item.c.received_us > since[60])
+        .group_by(item.c.workspace, item.c.source)
+    )
+    recent = {(row[0], row[1]): tuple(int(n) for n in row[2:]) for row in connection.execute(query)}
+    states = []
+    for row in connection.execute(sa.select(source).order_by(source.c.workspace, source.c.source)):
+        one, five, hour = recent.get((row.workspace, row.source), (0, 0, 0))
+        states.append(
+            SourceState(
+                workspace=row.workspace,
+                source=row.source,
+                last_event=moment(row.last_event_us),
+                last_success=moment(row.last_success_us),
+                items_1m=one,
+                items_5m=five,
+                items_1h=hour,
+            )
+        )
+    return states
+
+
+def active_alerts(connection: sa.Connection) -> list[Alert]:
+    """All firing alerts, oldest first."""
+    table = schema.alert
+    query = sa.select(table.c.body).where(table.c.state == "firing").order_by(table.c.starts_us)
+    return [Alert.from_json(body) for body in connection.scalars(query)]
+
+
+def latest_negative(connection: sa.Connection, limit: int = 5) -> list[Any]:
+    """The newest negative items that count: rows with source, language, topic, text, created_us."""
+    table = schema.item
+    query = (
+        sa.select(table.c.source, table.c.language, table.c.topic, table.c.text, table.c.created_us)
+        .where(table.c.sentiment == "negative", table.c.minute.is_not(None))
+        .order_by(table.c.created_us.desc())
+        .limit(limit)
+    )
+    return list(connection.execute(query))
+
+
+def cells(connection: sa.Connection) -> dict[Cell, tuple[int, int]]:
+    """All cells: (count, score in millionths)."""
+    return {
+        Cell(*row[:7]): (int(row.count), int(row.score_e6))  # type: ignore[arg-type]
+        for row in connection.execute(sa.select(schema.cell))
+    }
+
+
+def recount(connection: sa.Connection) -> dict[Cell, tuple[int, int]]:
+    """The cells as the items say they must be."""
+    table = schema.item
+    names = ("workspace", "minute", "source", "channel", "topic", "language", "sentiment")
+    keys = [table.c[name] for name in names]
+    query = (
+        sa.select(*keys, sa.func.count().label("n"), sa.func.sum(table.c.score_e6).label("score"))
+        .where(table.c.minute.is_not(None))
+        .group_by(*keys)
+    )
+    return {Cell(*row[:7]): (int(row.n), int(row.score)) for row in connection.execute(query)}
+
+
+def totals(connection: sa.Connection) -> dict[tuple[str, str, str, str], int]:
+    """(workspace, source, topic, sentiment) → live items, as kept; zeros left out."""
+    return {
+        (row.workspace, row.source, row.topic, row.sentiment): int(row.count)
+        for row in connection.execute(sa.select(schema.total))
+        if row.count
+    }
+
+
+def totals_of(cells_held: dict[Cell, tuple[int, int]]) -> dict[tuple[str, str, str, str], int]:
+    """The totals that cells add up to."""
+    sums: dict[tuple[str, str, str, str], int] = defaultdict(int)
+    for cell, (count, _) in cells_held.items():
+        sums[cell.workspace, cell.source, cell.topic, cell.sentiment] += count
+    return {key: count for key, count in sums.items() if count}

@@ -1,0 +1,436 @@
+"""The one transaction: a batch of what was scored, with the offsets it reaches.
+
+It locks the position of every partition in the batch, drops what lies below it, applies the rest and
+moves the position. So whoever commits, commits each record once and in order, whatever died before.
+Locks are taken in one order everywhere (positions, then rows of the partition's workspaces, then
+ledgers), so that transactions cannot block each other in a circle.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from alerts.alert import Sample
+from alerts.engine import Engine
+from pipeline.fold import Changes, Held, Horizon, Identity, fold
+from pipeline.ledger import Ledger, Span, runs
+from pipeline.records import DeadLetter, RawPosition, Scored
+from pipeline.store import incidents, schema
+from pipeline.store.engine import StoreAway, away, insert
+from pipeline.store.rows import dead_row, held, item_row, micros, moment
+
+IDS_PER_QUERY: Final = 900
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Safeguards:
+    """What keeps the counts exact. Each can be switched off for one purpose only: to show that the proof of
+    exactness fails without it.
+    """
+
+    offsets_in_transaction: bool = True
+    version_by_identity: bool = True
+    acknowledge_own_generation: bool = True
+    ledger_repair: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """One record of a scored or dead topic: where it stood, and what it holds."""
+
+    log: str
+    topic: str
+    partition: int
+    offset: int
+    scored: tuple[Scored, ...] = ()
+    dead: DeadLetter | None = None
+
+
+@dataclass(slots=True)
+class Folded:
+    """What a batch did: records skipped because they were folded before, changes, new dead letters."""
+
+    skipped: int = 0
+    changes: Changes = field(default_factory=Changes)
+    dead: list[DeadLetter] = field(default_factory=list)
+    alerts: int = 0
+
+
+class Store:
+    """Writes of one process. Not thread-safe: one caller at a time.
+
+    Every method raises StoreAway when the database does not answer or has no room: nothing of the
+    transaction has happened then, and the same call may be made again.
+    """
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        *,
+        detection: Engine,
+        retention: timedelta,
+        late_after: timedelta,
+        alert_max_age: timedelta,
+        safeguards: Safeguards = Safeguards(),  # noqa: B008 - frozen
+    ) -> None:
+        self._engine = engine
+        self._detection = detection
+        self._retention = retention
+        self._late_after = late_after
+        self._alert_max_age = alert_max_age
+        self._safeguards = safeguards
+
+    def claim(self, log: str, topic: str, partitions: Iterable[int], owner: str) -> None:
+        """Note which worker shows these partitions' numbers: the last to claim does.
+
+        Positions of earlier lives of the topic are dropped.
+        """
+        with _transaction(self._engine) as connection:
+            table = schema.position
+            connection.execute(sa.delete(table).where(table.c.topic == topic, table.c.log != log))
+            for partition in sorted(partitions):
+                values = {"log": log, "topic": topic, "partition": partition, "next_offset": 0, "owner": owner}
+                upsert = insert(connection)(table).values(values)
+                connection.execute(
+                    upsert.on_conflict_do_update(index_elements=["log", "partition"], set_={"owner": owner})
+                )
+
+    def fold(self, arrivals: Sequence[Arrival], *, now: datetime) -> Folded:
+        """Apply a batch, exactly once each. Records of one partition come in the order of their offsets."""
+        with _transaction(self._engine) as connection:
+            fresh, skipped = self._advance(connection, arrivals)
+            folded = Folded(skipped=skipped)
+            if not fresh:
+                return folded
+            scored = [item for arrival in fresh for item in arrival.scored]
+            if scored:
+                folded.changes = self._apply(connection, scored, now)
+                folded.alerts = self._detect(connection, folded.changes)
+            folded.dead = _bury(connection, [arrival.dead for arrival in fresh if arrival.dead is not None])
+            accounted = [item.raw for item in scored]
+            accounted += [a.dead.raw for a in fresh if a.dead is not None and a.dead.raw is not None]
+            _account(connection, accounted)
+            return folded
+
+    def _advance(
+        self, connection: sa.Connection, arrivals: Sequence[Arrival]
+    ) -> tuple[list[Arrival], int]:
+        table = schema.position
+        topics = {(a.log, a.partition): a.topic for a in arrivals}
+        rows = [
+            {"log": log, "partition": partition, "topic": topic, "next_offset": 0}
+            for (log, partition), topic in sorted(topics.items())
+        ]
+        connection.execute(insert(connection)(table).on_conflict_do_nothing(), rows)
+        query = (
+            sa.select(table.c.log, table.c.partition, table.c.next_offset)
+            .where(sa.tuple_(table.c.log, table.c.partition).in_(sorted(topics)))
+            .order_by(table.c.log, table.c.partition)
+            .with_for_update()
+        )
+        positions = {(row.log, row.partition): row.next_offset for row in connection.execute(query)}
+        if not self._safeguards.offsets_in_transaction:
+            return list(arrivals), 0
+        fresh = []
+        reached = dict(positions)
+        for arrival in arrivals:
+            key = (arrival.log, arrival.partition)
+            if arrival.offset >= reached[key]:
+                reached[key] = arrival.offset + 1
+                fresh.append(arrival)
+        moved = [
+            {"b_log": log, "b_partition": partition, "b_next": reached[log, partition]}
+            for log, partition in sorted(reached)
+            if reached[log, partition] != positions[log, partition]
+        ]
+        if moved:
+            connection.execute(
+                sa.update(table)
+                .where(table.c.log == sa.bindparam("b_log"), table.c.partition == sa.bindparam("b_partition"))
+                .values(next_offset=sa.bindparam("b_next")),
+                moved,
+            )
+        return fresh, len(arrivals) - len(fresh)
+
+    def _apply(self, connection: sa.Connection, scored: list[Scored], now: datetime) -> Changes:
+        horizons = self._horizons(connection, {item.feedback.workspace for item in scored}, now)
+        identities: dict[str, set[str]] = defaultdict(set)
+        for item in scored:
+            identities[item.feedback.workspace].add(item.feedback.feedback_id)
+        before = _held(connection, identities) if self._safeguards.version_by_identity else {}
+        changes = fold(scored, before, horizons, late_after=self._late_after)
+        _write_items(connection, changes)
+        _write_cells(connection, changes)
+        _write_times(connection, scored, changes, now)
+        return changes
+
+    def _horizons(self, connection: sa.Connection, names: set[str], now: datetime) -> dict[str, Horizon]:
+        table = schema.workspace
+        floor = _floor(now, self._retention)
+        rows = [{"workspace": name, "floor_minute": floor} for name in sorted(names)]
+        connection.execute(insert(connection)(table).on_conflict_do_nothing(), rows)
+        query = sa.select(table).where(table.c.workspace.in_(sorted(names)))
+        return {
+            row.workspace: Horizon(
+                row.floor_minute, None if row.watermark_us is None else moment(row.watermark_us)
+            )
+            for row in connection.execute(query)
+        }
+
+    def _detect(self, connection: sa.Connection, changes: Changes) -> int:
+        samples = [
+            Sample(
+                feedback_id=item.feedback.feedback_id,
+                workspace=item.feedback.workspace,
+                source=item.feedback.source,
+                channel=item.feedback.channel,
+                topic=item.prediction.topic,
+                language=item.prediction.language,
+                sentiment=item.prediction.label,
+                score=item.prediction.score,
+                at=item.feedback.created_at,
+                text=item.feedback.text,
+                model=item.prediction.model,
+            )
+            for item in changes.counted
+            if item.prediction is not None
+            and not item.feedback.backfill
+            and item.feedback.received_at - item.feedback.created_at <= self._alert_max_age
+        ]
+        if not samples:
+            return 0
+        return incidents.observe(connection, self._detection, samples)
+
+    def tick(self, workspace: str, partition_of_scored: tuple[str, int], *, stream_now: datetime) -> int:
+        """Let time pass for a workspace's alerts, so that what went quiet resolves: how many changed."""
+        with _transaction(self._engine) as connection:
+            _lock(connection, partition_of_scored)
+            return incidents.tick(connection, self._detection, workspace, stream_now)
+
+    def begin_ledger(self, log: str, partition: int, first_offset: int) -> None:
+        """Open the account of a raw partition at the first offset that the broker still keeps."""
+        with _transaction(self._engine) as connection:
+            row = {"log": log, "partition": partition, "low": first_offset, "spans": "[]", "repaired": 0, "lost": 0}
+            connection.execute(insert(connection)(schema.ledger).on_conflict_do_nothing(), [row])
+
+    def account_repaired(self, log: str, partition: int, repaired: int) -> None:
+        """Count offsets of a raw partition that were read again; their outcome comes through the topics."""
+        table = schema.ledger
+        with _transaction(self._engine) as connection:
+            connection.execute(
+                sa.update(table)
+                .where(table.c.log == log, table.c.partition == partition)
+                .values(repaired=table.c.repaired + repaired)
+            )
+
+    def account_lost(self, log: str, partition: int, spans: Sequence[Span]) -> int:
+        """Close holes whose records the broker no longer has; they are counted as lost. How many they were."""
+        with _transaction(self._engine) as connection:
+            return _settle(connection, log, partition, spans, lost=True)
+
+    def prune(self, name: str, partition_of_scored: tuple[str, int], *, now: datetime) -> int:
+        """Drop a workspace's minutes and items past retention: how many items.
+
+        `now` is the workspace's stream time; `partition_of_scored` the (log, partition) whose lock keeps
+        the fold of this workspace out meanwhile.
+        """
+        floor = _floor(now, self._retention)
+        with _transaction(self._engine) as connection:
+            spaces, items, cells = schema.workspace, schema.item, schema.cell
+            _lock(connection, partition_of_scored)
+            held_floor = connection.scalar(
+                sa.select(spaces.c.floor_minute).where(spaces.c.workspace == name).with_for_update()
+            )
+            if held_floor is None or held_floor >= floor:
+                return 0
+            past = (cells.c.workspace == name) & (cells.c.minute < floor)
+            gone = connection.execute(
+                sa.select(cells.c.source, cells.c.topic, cells.c.sentiment, sa.func.sum(cells.c.count))
+                .where(past)
+                .group_by(cells.c.source, cells.c.topic, cells.c.sentiment)
+            ).all()
+            _add_totals(connection, {(name, *key): -int(count) for *key, count in gone})  # type: ignore[misc]
+            connection.execute(sa.delete(cells).where(past))
+            removed = connection.execute(
+                sa.delete(items).where(items.c.workspace == name, items.c.expires_minute < floor)
+            ).rowcount
+            connection.execute(sa.update(spaces).where(spaces.c.workspace == name).values(floor_minute=floor))
+            return int(removed)
+
+
+class _transaction:
+    """`with _transaction(engine) as connection:`; a database that is away or full becomes StoreAway."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._begin = engine.begin()
+
+    def __enter__(self) -> sa.Connection:
+        try:
+            return self._begin.__enter__()
+        except sa.exc.DBAPIError as error:
+            raise self._verdict(error) from error
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        try:
+            self._begin.__exit__(kind, error, trace)
+        except sa.exc.DBAPIError as failed:
+            raise self._verdict(failed) from failed
+        if isinstance(error, sa.exc.DBAPIError):
+            raise self._verdict(error) from error
+
+    @staticmethod
+    def _verdict(error: sa.exc.DBAPIError) -> Exception:
+        return StoreAway(str(error.orig).strip()) if away(error) else error
+
+
+def _lock(connection: sa.Connection, partition_of_scored: tuple[str, int]) -> None:
+    log, partition = partition_of_scored
+    table = schema.position
+    connection.execute(
+        sa.select(table.c.next_offset)
+        .where(table.c.log == log, table.c.partition == partition)
+        .with_for_update()
+    )
+
+
+def _floor(now: datetime, retention: timedelta) -> int:
+    return int((now - retention).timestamp() // 60)
+
+
+def _held(connection: sa.Connection, identities: dict[str, set[str]]) -> dict[Identity, Held]:
+    table = schema.item
+    columns = [table.c[name] for name in (
+        "workspace", "feedback_id", "version", "minute", "source", "channel", "topic", "language", "sentiment",
+        "score_e6",
+    )]  # fmt: skip
+    found: dict[Identity, Held] = {}
+    for name, ids in identities.items():
+        wanted = sorted(ids)
+        for start in range(0, len(wanted), IDS_PER_QUERY):
+            some = wanted[start : start + IDS_PER_QUERY]
+            query = sa.select(*columns).where(table.c.workspace == name, table.c.feedback_id.in_(some))
+            for row in connection.execute(query):
+                found[row.workspace, row.feedback_id] = held(row)
+    return found
+
+
+def _write_items(connection: sa.Connection, changes: Changes) -> None:
+    if not changes.items:
+        return
+    upsert = insert(connection)(schema.item)
+    keys = ("workspace", "feedback_id")
+    values = {c.name: upsert.excluded[c.name] for c in schema.item.columns if c.name not in keys}
+    rows = [item_row(scored, after) for _, (scored, after) in sorted(changes.items.items(), key=lambda i: i[0])]
+    connection.execute(upsert.on_conflict_do_update(index_elements=keys, set_=values), rows)
+
+
+def _write_cells(connection: sa.Connection, changes: Changes) -> None:
+    if not changes.cells:
+        return
+    table = schema.cell
+    upsert = insert(connection)(table)
+    keys = [column.name for column in table.primary_key]
+    added = {
+        "count": table.c.count + upsert.excluded.count,
+        "score_e6": table.c.score_e6 + upsert.excluded.score_e6,
+    }
+    rows = [
+        {**cell._asdict(), "count": tally.count, "score_e6": tally.score_e6}
+        for cell, tally in sorted(changes.cells.items())
+    ]
+    connection.execute(upsert.on_conflict_do_update(index_elements=keys, set_=added), rows)
+    shrunk = [cell._asdict() for cell, tally in sorted(changes.cells.items()) if tally.count < 0]
+    if shrunk:
+        matches = [table.c[key] == sa.bindparam(f"b_{key}") for key in keys]
+        connection.execute(
+            sa.delete(table).where(*matches, table.c.count == 0),
+            [{f"b_{key}": value for key, value in row.items()} for row in shrunk],
+        )
+    totals: dict[tuple[str, str, str, str], int] = defaultdict(int)
+    for cell, tally in changes.cells.items():
+        totals[cell.workspace, cell.source, cell.topic, cell.sentiment] += tally.count
+    _add_totals(connection, totals)
+
+
+def _add_totals(connection: sa.Connection, totals: dict[tuple[str, str, str, str], int]) -> None:
+    names = ("workspace", "source", "topic", "sentiment")
+    rows = [{**dict(zip(names, key, strict=True)), "count": n} for key, n in sorted(totals.items()) if n]
+    if not rows:
+        return
+    upsert = insert(connection)(schema.total)
+    added = {"count": schema.total.c.count + upsert.excluded.count}
+    connection.execute(upsert.on_conflict_do_update(index_elements=names, set_=added), rows)
+
+
+def _write_times(connection: sa.Connection, scored: list[Scored], changes: Changes, now: datetime) -> None:
+    for name, watermark in sorted(changes.watermarks.items()):
+        connection.execute(
+            sa.update(schema.workspace)
+            .where(schema.workspace.c.workspace == name)
+            .values(watermark_us=micros(watermark), advanced_us=micros(now))
+        )
+    last: dict[tuple[str, str], int] = {}
+    for item in scored:
+        key = (item.feedback.workspace, item.feedback.source)
+        last[key] = max(last.get(key, 0), micros(item.feedback.created_at))
+    upsert = insert(connection)(schema.source)
+    greatest = sa.func.max if connection.dialect.name == "sqlite" else sa.func.greatest
+    connection.execute(
+        upsert.on_conflict_do_update(
+            index_elements=["workspace", "source"],
+            set_={
+                "last_event_us": greatest(schema.source.c.last_event_us, upsert.excluded.last_event_us),
+                "last_success_us": upsert.excluded.last_success_us,
+            },
+        ),
+        [
+            {"workspace": space, "source": name, "last_event_us": us, "last_success_us": micros(now)}
+            for (space, name), us in sorted(last.items())
+        ],
+    )
+
+
+def _bury(connection: sa.Connection, letters: list[DeadLetter]) -> list[DeadLetter]:
+    new = []
+    for letter in sorted(letters, key=lambda one: one.dead_id):
+        upsert = insert(connection)(schema.dead_letter).values(dead_row(letter)).on_conflict_do_nothing()
+        if connection.execute(upsert).rowcount:
+            new.append(letter)
+    return new
+
+
+def _account(connection: sa.Connection, positions: Iterable[RawPosition]) -> None:
+    offsets: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for raw in positions:
+        offsets[raw.log, raw.partition].append(raw.offset)
+    for (log, partition), some in sorted(offsets.items()):
+        _settle(connection, log, partition, runs(some))
+
+
+def _settle(
+    connection: sa.Connection, log: str, partition: int, spans: Sequence[Span], *, lost: bool = False
+) -> int:
+    table = schema.ledger
+    row = {"log": log, "partition": partition, "low": 0, "spans": "[]", "repaired": 0, "lost": 0}
+    connection.execute(insert(connection)(table).on_conflict_do_nothing(), [row])
+    here = (table.c.log == log) & (table.c.partition == partition)
+    found = connection.execute(sa.select(table.c.low, table.c.spans).where(here).with_for_update()).one()
+    before = Ledger.from_json(found.low, found.spans)
+    after = before.add(spans)
+    new = _held_offsets(after) - _held_offsets(before)
+    if after != before:
+        values: dict[str, Any] = {"low": after.low, "spans": after.to_json()}
+        if lost:
+            values["lost"] = table.c.lost + new
+        connection.execute(sa.update(table).where(here).values(values))
+    return new
+
+
+def _held_offsets(ledger: Ledger) -> int:
+    return ledger.low + sum(end - start for start, end in ledger.spans)
