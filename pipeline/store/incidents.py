@@ -7,13 +7,16 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
-
-from alerts.alert import Alert, Sample
 from alerts.detector import State
 from alerts.engine import Engine, Evaluation, Key
+
+from alerts.alert import Alert, Sample
 from pipeline.store import schema
 from pipeline.store.engine import insert
 from pipeline.store.rows import micros
+
+Pending = tuple[Alert, int]
+"""An alert and the revision of it."""
 
 RESOLVED_REPOSTS: Final = timedelta(minutes=15)
 
@@ -40,7 +43,7 @@ def tick(connection: sa.Connection, engine: Engine, workspace: str, now: datetim
 
 def due(
     connection: sa.Connection, receiver: str, workspaces: Sequence[str], *, now: datetime, renew_after: timedelta | None
-) -> list[tuple[Alert, int]]:
+) -> list[Pending]:
     """Alerts that a receiver must hear of now, each with its revision.
 
     `renew_after`: a receiver that holds alerts on a lease (Alertmanager) hears of each again after so
@@ -72,7 +75,7 @@ def due(
 
 
 def delivered(
-    connection: sa.Connection, receiver: str, alerts: Sequence[tuple[Alert, int]], *, now: datetime
+    connection: sa.Connection, receiver: str, alerts: Sequence[Pending], *, now: datetime
 ) -> None:
     """Note that a receiver has these alerts in these revisions."""
     if not alerts:

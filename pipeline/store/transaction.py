@@ -15,9 +15,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
+from alerts.engine import Engine
 
 from alerts.alert import Sample
-from alerts.engine import Engine
 from pipeline.fold import Changes, Held, Horizon, Identity, fold
 from pipeline.ledger import Ledger, Span, runs
 from pipeline.records import DeadLetter, RawPosition, Scored
@@ -77,7 +77,7 @@ class Store:
         retention: timedelta,
         late_after: timedelta,
         alert_max_age: timedelta,
-        safeguards: Safeguards = Safeguards(),  # noqa: B008 - frozen
+        safeguards: Safeguards = Safeguards(),
     ) -> None:
         self._engine = engine
         self._detection = detection

@@ -1,0 +1,108 @@
+"""Raw records → scored items and dead letters. Stateless; runs in an executor, never on the event loop."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from connectors.feedback import Feedback
+from models.classifier import Classifier
+from pipeline.codec import DecodeError, decode_feedback, encode_scored
+from pipeline.records import DeadLetter, RawPosition, Scored
+from pipeline.topics import workspace_partition
+
+MAX_SCORED_BYTES: Final = 500_000
+MAX_DEAD_PAYLOAD: Final = 4_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawRecord:
+    """One record of `feedback.raw`, as bytes."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a batch: scored items by partition of `feedback.scored`, and dead letters."""
+
+    scored: dict[int, list[Scored]] = field(default_factory=lambda: defaultdict(list))
+    dead: list[DeadLetter] = field(default_factory=list)
+    inference_s: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """How many raw records have an outcome here."""
+        return sum(map(len, self.scored.values())) + len(self.dead)
+
+
+def classify(
+    records: Sequence[RawRecord],
+    *,
+    log: str,
+    classifier: Classifier,
+    partitions: int,
+    clock: Callable[[], float],
+    now: datetime,
+) -> Outcome:
+    """Decode and score a batch in one pass of the model; what cannot be read becomes a dead letter.
+
+    `log`: the life of the raw topic that the offsets belong to. `clock` gives seconds, for timing only.
+    """
+    outcome = Outcome()
+    readable: list[tuple[Feedback, RawPosition]] = []
+    for record in records:
+        raw = RawPosition(log=log, partition=record.partition, offset=record.offset)
+        try:
+            readable.append((decode_feedback(record.value), raw))
+        except DecodeError as error:
+            outcome.dead.append(_dead(record, raw, error, now))
+    texts = [feedback for feedback, _ in readable if not feedback.deleted]
+    predictions = []
+    if texts:
+        started = clock()
+        predictions = classifier.classify(
+            [feedback.text for feedback in texts], [feedback.language for feedback in texts]
+        )
+        outcome.inference_s = clock() - started
+    answers = iter(predictions)
+    for feedback, raw in readable:
+        prediction = None if feedback.deleted else next(answers)
+        partition = workspace_partition(feedback.workspace, partitions)
+        outcome.scored[partition].append(
+            Scored(feedback=feedback, prediction=prediction, raw=raw, scored_at=now)
+        )
+    return outcome
+
+
+def scored_values(items: Sequence[Scored]) -> Iterable[bytes]:
+    """Scored items as values of as few `feedback.scored` records as their size allows, in order."""
+    value = encode_scored(items)
+    if len(value) <= MAX_SCORED_BYTES or len(items) == 1:
+        return [value]
+    middle = len(items) // 2
+    return [*scored_values(items[:middle]), *scored_values(items[middle:])]
+
+
+def _dead(record: RawRecord, raw: RawPosition, error: DecodeError, now: datetime) -> DeadLetter:
+    payload, detail = record.value or b"", str(error)
+    if len(payload) > MAX_DEAD_PAYLOAD:
+        detail += f"; of {len(payload)} bytes the first {MAX_DEAD_PAYLOAD} are kept"
+        payload = payload[:MAX_DEAD_PAYLOAD]
+    return DeadLetter(
+        dead_id=f"{raw.log}/{raw.partition}/{raw.offset}",
+        stage="classify",
+        reason=error.reason,
+        detail=detail,
+        payload=payload,
+        key=record.key,
+        failed_at=now,
+        origin=f"raw:{raw.partition}:{raw.offset}",
+        raw=raw,
+    )

@@ -1,0 +1,460 @@
+"""`ovoz worker`: puts the stages, the store, the model, the outbox and the exporter together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+import tomllib
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from alerts.engine import Engine
+from alerts.notifiers import AlertmanagerNotifier, AppriseNotifier
+
+from alerts import rule as rules
+from models.classifier import Classifier, ModelError
+from models.load import load
+from pipeline import app as faust_app
+from pipeline import repair
+from pipeline.bus import BrokerAway, TopicMismatch, admin, read_offsets
+from pipeline.classify import RawRecord
+from pipeline.exporter import Exporter
+from pipeline.metrics import WorkerMetrics
+from pipeline.outbox import Outbox, Receiver
+from pipeline.patience import persist
+from pipeline.settings import Settings
+from pipeline.stages import ClassifyStage, FoldStage, Logs
+from pipeline.store import read
+from pipeline.store.engine import StoreAway, StoreError, away, connect, prepare
+from pipeline.store.read import Snapshot, reading
+from pipeline.store.transaction import Safeguards, Store
+from pipeline.toml_lines import line_of
+from pipeline.topics import Topics, workspace_partition
+
+log = logging.getLogger("ovoz.worker")
+
+STAGES: Final = ("classify", "fold", "all")
+STOP_TIMEOUT_S: Final = 4.0
+TICK_S: Final = 1.0
+PRUNE_S: Final = 60.0
+LAG_S: Final = 2.0
+DELAY_S: Final = 0.1
+RESTART: Final = -1
+
+
+class RulesError(RuntimeError):
+    """The rule file has faults; the message lists every one."""
+
+
+def read_rules(path: Path | None) -> tuple[rules.Rule, ...]:
+    """The alert rules of a file, or the default ones. Raises RulesError."""
+    path = path or rules.DEFAULT_FILE
+    try:
+        source = path.read_text(encoding="utf-8")
+        data = tomllib.loads(source)
+    except (OSError, ValueError) as error:
+        raise RulesError(f"{path}: {error}") from error
+    found, faults = rules.parse(source, data, line_of(source))
+    if faults:
+        raise RulesError("\n".join(f"{path}: {fault}" for fault in faults))
+    return found
+
+
+class Worker:
+    """One worker process: one or both stages, until `stop` is called or something ends it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        stage: str,
+        *,
+        classifier: Classifier | None = None,
+        safeguards: Safeguards = Safeguards(),  # noqa: B008 - frozen
+    ) -> None:
+        self.settings = settings
+        self.owner = f"{os.uname().nodename}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.url: str | None = None
+        self._stages = ("classify", "fold") if stage == "all" else (stage,)
+        self._stage_name = stage
+        self._classifier = classifier
+        self._safeguards = safeguards
+        self._topics = Topics.of(settings.kafka)
+        self._metrics = WorkerMetrics(settings.labels, self._snapshot)
+        self._logs = Logs(settings, lambda _: self._metrics["feedback_topic_restarts_total"].inc())
+        self._engine = connect(settings.store.url)
+        self._store = Store(
+            self._engine,
+            detection=Engine(read_rules(settings.alerts.rules)),
+            retention=timedelta(days=settings.store.retention_days),
+            late_after=timedelta(seconds=settings.worker.late_after_s),
+            alert_max_age=timedelta(minutes=settings.alerts.max_age_minutes),
+            safeguards=safeguards,
+        )
+        self._fold = FoldStage(settings, self._store, self._logs, self._metrics)
+        self._classify: ClassifyStage | None = None
+        self._apps: list[faust_app.Stage] = []
+        self._waiting_for: str | None = "start"
+        self._stop = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._holes = repair.HoleWatch()
+
+    async def run(self, ready: Callable[[str], None] = lambda url: None) -> int:
+        """Work until told to stop: 0, 1 after a failure, RESTART when the connection to Kafka broke.
+
+        `ready` hears the URL of /metrics once records are taken.
+        """
+        exporter = Exporter(self._metrics, lambda: self._waiting_for)
+        self.url = await exporter.start(self.settings.worker.host, self.settings.worker.port)
+        try:
+            started = asyncio.ensure_future(self._start())
+            await self._first(started, self._stop.wait())
+            if not started.done():
+                started.cancel()
+                return 0
+            await started
+            if self._failure is None:
+                ready(self.url)
+                await self._stop.wait()
+        finally:
+            await self._end(exporter)
+        if isinstance(self._failure, _Disconnected):
+            return RESTART
+        if self._failure is not None:
+            raise self._failure
+        return 0
+
+    def stop(self) -> None:
+        """End after the batch under way."""
+        self._stop.set()
+
+    async def _start(self) -> None:
+        self._waiting_for = "the database"
+        await self._fold.write(prepare, self._engine)
+        model = "none"
+        if "classify" in self._stages:
+            self._waiting_for = "the model"
+            if self._classifier is None:
+                self._classifier = await asyncio.get_running_loop().run_in_executor(None, self._load)
+            model = self._classifier.model
+        release = _release()
+        self._metrics["feedback_worker_info"].labels(release, self._stage_name, model).set(1)
+        self._waiting_for = "the broker"
+        await self._logs.refresh([topic.name for topic in self._topics])
+        await self._begin_ledgers()
+        self._waiting_for = "the consumer group"
+        for name in self._stages:
+            await self._start_stage(name)
+        self._waiting_for = None
+        self._every(LAG_S, self._measure_lag)
+        self._every(DELAY_S, self._measure_delay)
+        if "fold" in self._stages:
+            self._every(TICK_S, self._tick)
+            self._every(PRUNE_S, self._prune)
+            outbox = Outbox(self._engine, self._receivers(), self._workspaces, self._metrics)
+            self._every(0.25, outbox.send_due)
+        if "classify" in self._stages and self._safeguards.ledger_repair:
+            pause = min(5.0, max(0.5, self.settings.worker.repair_after_s / 4))
+            self._every(pause, self._repair)
+
+    def _load(self) -> Classifier:
+        model = self.settings.model
+        return load(model.engine, model.path, model.threads)
+
+    async def _start_stage(self, name: str) -> None:
+        worker = self.settings.worker
+        if name == "classify":
+            topics: tuple[str, ...] = (self._topics.raw.name,)
+            items, wait = worker.classify_batch_items, worker.classify_batch_wait_s
+        else:
+            topics = (self._topics.scored.name, self._topics.dead.name)
+            items, wait = worker.fold_batch_items, worker.fold_batch_wait_s
+        assigned = asyncio.Event()
+
+        async def handle(topic: str, messages: Any) -> None:
+            await assigned.wait()
+            await self._handler(name)(topic, messages)
+
+        async def on_assigned(partitions: dict[str, set[int]]) -> None:
+            assigned.clear()
+            self._spawn(self._take_over(name, partitions, assigned))
+
+        stage = faust_app.Stage(
+            name=name,
+            topics=topics,
+            handle=handle,
+            batch_items=items,
+            batch_wait_s=wait,
+            assigned=on_assigned,
+            acknowledge_own_generation=self._safeguards.acknowledge_own_generation,
+        )
+        app = faust_app.build(self.settings, stage, self._failed)
+        self._apps.append(stage)
+        if name == "classify":
+            assert self._classifier is not None  # noqa: S101
+            send = faust_app.sender(app, self.settings)
+            self._classify = ClassifyStage(self.settings, self._classifier, send, self._logs, self._metrics)
+        await app.start()
+        self._spawn(self._watch(app))
+
+    def _handler(self, name: str) -> Callable[[str, Any], Awaitable[None]]:
+        if name == "classify":
+            assert self._classify is not None  # noqa: S101
+            return self._classify.handle
+        return self._fold.handle
+
+    async def _take_over(self, name: str, partitions: dict[str, set[int]], done: asyncio.Event) -> None:
+        await self._logs.refresh(list(partitions))
+        for topic, some in partitions.items():
+            if name == "fold":
+                await self._fold.write(self._store.claim, self._logs[topic], topic, some, self.owner)
+            else:
+                await self._begin_ledgers()
+                self._holes.keep(some)
+        done.set()
+
+    async def _begin_ledgers(self) -> None:
+        raw = self._topics.raw.name
+        ends = await self._ask_broker(lambda client: client.ends(raw))
+        for partition, (first, _) in ends.items():
+            await self._fold.write(self._store.begin_ledger, self._logs[raw], partition, first)
+
+    async def _ask_broker(self, question: Callable[[Any], Any]) -> Any:
+        def ask() -> Any:
+            with admin(self.settings.kafka) as client:
+                return question(client)
+
+        loop = asyncio.get_running_loop()
+        return await persist(lambda: loop.run_in_executor(None, ask), away=(BrokerAway,), what="the broker")
+
+    def _failed(self, error: BaseException) -> None:
+        if self._failure is None:
+            self._failure = error
+            if not isinstance(error, _Disconnected):
+                log.error("stopping, since a batch cannot be finished: %s", error, exc_info=error)
+        self._stop.set()
+
+    async def _watch(self, app: Any) -> None:
+        while not app.crashed and not app.should_stop:
+            await asyncio.sleep(0.25)
+        if not self._stop.is_set():
+            self._failed(_Disconnected(f"the stream ended by itself: {app.crash_reason!r}"))
+
+    async def _first(self, *waiting: Any) -> None:
+        tasks = [asyncio.ensure_future(one) for one in waiting]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(self._guard(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guard(self, work: Any) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            self._failed(error)
+
+    def _every(self, seconds: float, call: Callable[[], Awaitable[Any]]) -> None:
+        async def forever() -> None:
+            while True:
+                await asyncio.sleep(seconds)
+                try:
+                    await call()
+                except (BrokerAway, StoreAway) as error:
+                    log.debug("%s waits: %s", call, error)
+
+        self._spawn(forever())
+
+    def _snapshot(self) -> Snapshot | None:
+        scored = self._logs.get(self._topics.scored.name)
+        if scored is None or "fold" not in self._stages:
+            return Snapshot() if scored is not None else None
+        try:
+            with reading(self._engine) as connection:
+                now = datetime.now(UTC)
+                return read.snapshot(connection, scored, self.owner, self._topics.scored.partitions, now)
+        except StoreAway as error:
+            log.debug("no stored numbers for this scrape: %s", error)
+            return None
+
+    def _workspaces(self, connection: sa.Connection) -> list[str]:
+        scored, count = self._logs[self._topics.scored.name], self._topics.scored.partitions
+        return read.workspaces(connection, read.owned_partitions(connection, scored, self.owner), count)
+
+    def _receivers(self) -> list[Receiver]:
+        alerts = self.settings.alerts
+        receivers = []
+        if alerts.alertmanager:
+            notifier = AlertmanagerNotifier(alerts.alertmanager, alerts.lease_s)
+            receivers.append(Receiver(notifier=notifier, renew_after=timedelta(seconds=alerts.lease_s / 3)))
+        if alerts.apprise:
+            receivers.append(Receiver(notifier=AppriseNotifier(alerts.apprise), renew_after=None))
+        return receivers
+
+    async def _measure_lag(self) -> None:
+        for stage in self._apps:
+            for topic in stage.topics:
+                self._metrics["feedback_queue_items"].labels(stage.name).set(stage.processing.get(topic, 0))
+            for (topic, partition), records in faust_app.lag(stage.app, stage.taken).items():
+                self._metrics["feedback_consumer_lag_records"].labels(topic, partition).set(records)
+
+    async def _measure_delay(self) -> None:
+        before = time.perf_counter()
+        await asyncio.sleep(0.05)
+        delay = time.perf_counter() - before - 0.05
+        self._metrics["feedback_event_loop_delay_seconds"].observe(max(0.0, delay))
+
+    async def _tick(self) -> None:
+        await self._for_each_workspace(self._tick_one)
+
+    async def _prune(self) -> None:
+        await self._for_each_workspace(self._prune_one)
+
+    async def _for_each_workspace(self, act: Callable[[str, tuple[str, int], datetime], None]) -> None:
+        scored = self._logs[self._topics.scored.name]
+
+        def all_of_them() -> None:
+            with reading(self._engine) as connection:
+                names = self._workspaces(connection)
+                times = read.stream_times(connection, names, datetime.now(UTC))
+            for name, at in times.items():
+                act(name, (scored, workspace_partition(name, self._topics.scored.partitions)), at)
+
+        await self._fold.write(all_of_them)
+
+    def _tick_one(self, name: str, position: tuple[str, int], at: datetime) -> None:
+        self._store.tick(name, position, stream_now=at)
+
+    def _prune_one(self, name: str, position: tuple[str, int], at: datetime) -> None:
+        removed = self._store.prune(name, position, now=at)
+        if removed:
+            self._metrics["feedback_pruned_items_total"].inc(removed)
+
+    async def _repair(self) -> None:
+        assert self._classify is not None  # noqa: S101
+        raw, group = self._topics.raw.name, f"{self.settings.worker.group}-classify"
+        identity = self._logs[raw]
+        mine = {partition for topic, partition in self._apps[0].taken if topic == raw}
+        committed = await self._ask_broker(lambda client: client.committed(group, raw))
+
+        def look() -> dict[int, Any]:
+            with reading(self._engine) as connection:
+                return read.ledgers(connection, identity)
+
+        for partition, (ledger, _, _) in (await self._fold.write(look)).items():
+            if partition in mine:
+                found = repair.holes(ledger, committed.get(partition))
+                self._holes.observe(partition, found, time.monotonic())
+        self._metrics["feedback_unaccounted_items"].set(self._holes.count())
+        for partition in sorted(mine):
+            overdue = self._holes.overdue(partition, time.monotonic(), self.settings.worker.repair_after_s)
+            if overdue:
+                await self._read_again(identity, partition, overdue)
+
+    async def _read_again(self, identity: str, partition: int, overdue: list[tuple[int, int]]) -> None:
+        assert self._classify is not None  # noqa: S101
+        raw, size = self._topics.raw.name, sum(end - start for start, end in overdue)
+        log.warning("%d records of %s[%d] have no outcome: reading them again", size, raw, partition)
+        loop = asyncio.get_running_loop()
+        records = await persist(
+            lambda: loop.run_in_executor(
+                None,
+                lambda: [
+                    RawRecord(partition=partition, offset=offset, key=key, value=value)
+                    for offset, key, value in read_offsets(self.settings.kafka, raw, partition, overdue)
+                ],
+            ),
+            away=(BrokerAway,),
+            what="the broker",
+        )
+        for start in range(0, len(records), 256):
+            await self._classify.process(records[start : start + 256])
+        await self._fold.write(self._store.account_repaired, identity, partition, len(records))
+        self._metrics["feedback_repaired_items_total"].inc(len(records))
+        first, _ = (await self._ask_broker(lambda client: client.ends(raw)))[partition]
+        gone = [(start, min(end, first)) for start, end in overdue if start < first]
+        if gone:
+            lost = await self._fold.write(self._store.account_lost, identity, partition, gone)
+            log.error("%d records of %s[%d] left the log before they had an outcome", lost, raw, partition)
+            self._metrics["feedback_lost_items_total"].inc(lost)
+        self._holes.observe(partition, [], time.monotonic())
+
+    async def _end(self, exporter: Exporter) -> None:
+        self._stop.set()
+        for task in list(self._tasks):
+            task.cancel()
+        for stage in self._apps:
+            try:
+                await asyncio.wait_for(stage.app.stop(), STOP_TIMEOUT_S / len(self._apps))
+            except Exception as error:
+                log.debug("stage %s did not stop in time: %r", stage.name, error)
+        await exporter.stop()
+
+
+class _Disconnected(RuntimeError):
+    """The stream's own connection to Kafka broke beyond repair: a new process image is needed."""
+
+
+def run(settings: Settings, stage: str) -> int:
+    """Run a worker until SIGINT or SIGTERM: exit status 0, or 1 after a failure, which is printed.
+
+    A connection to Kafka that Faust cannot mend makes the process start itself again.
+    """
+    try:
+        status = asyncio.run(_run(settings, stage))
+    except (ModelError, StoreError, RulesError, TopicMismatch) as error:
+        print(f"ovoz worker: {error}", file=sys.stderr)
+        status = 1
+    except sa.exc.DBAPIError as error:
+        if not away(error):
+            raise
+        print(f"ovoz worker: the database is away: {error.orig}", file=sys.stderr)
+        status = 1
+    except OSError as error:
+        where = f"{settings.worker.host}:{settings.worker.port}"
+        print(f"ovoz worker: cannot serve /metrics on {where}: {error}", file=sys.stderr)
+        status = 1
+    except Exception as error:
+        print(f"ovoz worker: stopped: {error}", file=sys.stderr)
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if status == RESTART:
+        log.warning("the connection to Kafka broke: starting again")
+        logging.shutdown()
+        time.sleep(0.5)
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    # Threads may still wait for a database that is away; they must not hold up the end.
+    logging.shutdown()
+    os._exit(status)
+
+
+async def _run(settings: Settings, stage: str) -> int:
+    worker = Worker(settings, stage)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, worker.stop)
+
+    def ready(url: str) -> None:
+        print(f"ovoz worker: stage {stage}, metrics on {url}", flush=True)
+
+    return await worker.run(ready)
+
+
+def _release() -> str:
+    try:
+        return version("ovoz")
+    except PackageNotFoundError:
+        return "source"
