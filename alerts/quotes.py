@@ -1,0 +1,70 @@
+"""What customers said, made fit for an alert: clean, short, told once, harmless in any channel."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from alerts.alert import Quote, Sample
+
+MAX_CHARS: Final = 280
+KEPT: Final = 8  # held per series: more than an alert shows, so that some may be erased
+
+# Control characters, lone surrogates, and the marks that reorder or hide text. The joiners U+200C and
+# U+200D stay: emoji and several scripts need them.
+_HIDDEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\uffff]+"
+)
+_SPACES = re.compile(r"\s+")
+_WORD = re.compile(r"[^\W\d_]+")
+_LINK = re.compile(r"(?<=\w)([.:])(?=[\w/])|(?<=\])(\()")
+_HARMLESS = str.maketrans({"<": "‹", ">": "›", "&": "＆", "@": "@\u200b", "`": "'", "\\": "＼"})
+_BREAK = "\u200b"  # zero-width space: invisible to a reader, ends a mention or a link for a program
+
+
+def clean(text: str, limit: int = MAX_CHARS) -> str:
+    """One line without control characters or lone surrogates, at most `limit` characters."""
+    # Only what can survive is looked at: the text may be 10,000 characters long.
+    text = _SPACES.sub(" ", _HIDDEN.sub(" ", text[: 4 * limit])).strip()
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def harmless(text: str) -> str:
+    """The same to a reader, nothing to a program: no HTML, no mention, no link, no code.
+
+    Slack reads `<!channel>`, Discord and Telegram `@everyone`, most chats turn `http://…` and even
+    `name.com` into links, mail shows HTML. The text of a customer must do none of this.
+    """
+    return _LINK.sub(rf"\g<0>{_BREAK}", text.translate(_HARMLESS))
+
+
+@lru_cache(maxsize=4096)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(text.casefold())) or frozenset((text,))
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether two texts share four fifths of their words, whatever numbers, case and marks they carry."""
+    first, second = _words(one), _words(other)
+    return first == second or len(first & second) >= 0.8 * len(first | second)
+
+
+def quote(sample: Sample) -> Quote:
+    """What an alert may show of a sample."""
+    return Quote(
+        feedback_id=clean(sample.feedback_id, 600),
+        source=clean(sample.source, 64),
+        language=clean(sample.language, 35),
+        at=sample.at,
+        text=clean(sample.text),
+    )
+
+
+def remember(quotes: tuple[Quote, ...], sample: Sample) -> tuple[Quote, ...]:
+    """The newest quotes, oldest first, with `sample` among them; a repost takes its forerunner's place."""
+    new = quote(sample)
+    if not new.text:
+        return quotes
+    kept = tuple(q for q in quotes if q.feedback_id != new.feedback_id and not alike(q.text, new.text))
+    return (*kept, new)[-KEPT:]
