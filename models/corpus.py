@@ -1,0 +1,154 @@
+"""What a model learns from: labelled sentences, ours and others', as one kind of row; and their splits."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from models import preprocess, uzbek
+from models.classifier import SENTIMENTS, TOPICS, ModelError
+
+OWN: Final = "own"
+LANGUAGES: Final = ("en", "ru", "uz", "uz-Cyrl", "tr", "de", "es", "fr", "it", "pt")
+_TAGS: Final = {"uzc": "uz-Cyrl"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One cleaned text and what is known of it: None where a source says nothing of that task."""
+
+    text: str
+    language: str
+    source: str
+    sentiment: int | None = None
+    topics: frozenset[str] | None = None
+    urgent: bool | None = None
+
+
+def sentences(folder: Path) -> Iterator[Row]:
+    """Our own sentences: `<language>[-n].tsv`, columns topics, sentiment, urgent, text.
+
+    ModelError names the file and line of the first row that breaks the format.
+    """
+    for path in sorted(folder.glob("*.tsv")):
+        language = re.sub(r"-\d+$", "", path.stem)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            columns = line.split("\t")
+            if len(columns) != 4:
+                raise ModelError(f"{path}:{number}: {len(columns)} columns, expected 4 separated by tabs")
+            topics = frozenset(columns[0].split(","))
+            if not topics <= set(TOPICS):
+                raise ModelError(
+                    f"{path}:{number}: unknown topic in {columns[0]!r}; known: {', '.join(TOPICS)}"
+                )
+            if columns[1] not in SENTIMENTS:
+                raise ModelError(
+                    f"{path}:{number}: sentiment {columns[1]!r} is none of {', '.join(SENTIMENTS)}"
+                )
+            if columns[2] not in ("0", "1"):
+                raise ModelError(f"{path}:{number}: urgent is {columns[2]!r}, expected 0 or 1")
+            yield Row(
+                text=preprocess.clean(columns[3]),
+                language=language,
+                source=OWN,
+                sentiment=SENTIMENTS.index(columns[1]),
+                topics=topics,
+                urgent=columns[2] == "1",
+            )
+
+
+def read_jsonl(path: Path) -> Iterator[Row]:
+    """Rows of a `.jsonl` or `.jsonl.gz` file: `text`, `lang`, `source`, and `sentiment` or `topic`.
+
+    Languages that the vocabulary does not hold are left out.
+    """
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as lines:
+        for line in lines:
+            record: Mapping[str, str] = json.loads(line)
+            language = _TAGS.get(record["lang"], record["lang"])
+            if language not in LANGUAGES:
+                continue
+            topic, sentiment = record.get("topic"), record.get("sentiment")
+            yield Row(
+                text=preprocess.clean(record["text"]),
+                language=language,
+                source=record["source"],
+                sentiment=SENTIMENTS.index(sentiment) if sentiment else None,
+                topics=frozenset((topic,)) if topic else None,
+            )
+
+
+def in_cyrillic(row: Row) -> Row:
+    """A Latin Uzbek row in Cyrillic letters."""
+    return replace(row, text=uzbek.to_cyrillic(row.text), language="uz-Cyrl")
+
+
+_NOT_LETTERS = re.compile(r"[\W\d_]+")
+
+
+def fingerprint(text: str) -> str:
+    """What two texts share when they differ only in case, digits, punctuation, links or mentions."""
+    return _NOT_LETTERS.sub(" ", text.replace("@user", "").replace("http", "").lower()).strip()
+
+
+def shingles(text: str) -> frozenset[str]:
+    """The overlapping runs of five letters of a text's fingerprint."""
+    letters = fingerprint(text).replace(" ", "")
+    return frozenset(letters[i : i + 5] for i in range(max(1, len(letters) - 4)))
+
+
+def near_duplicates(
+    left: Iterable[str], right: Iterable[str], threshold: float = 0.7
+) -> list[tuple[str, str]]:
+    """Pairs of one text of each side whose shingles overlap by `threshold` (Jaccard) or more.
+
+    Candidates share one of a text's eight lowest-hashed shingles, so cost grows with the texts, not
+    with their pairs.
+    """
+    known: dict[int, list[tuple[str, frozenset[str]]]] = {}
+
+    def keys(grams: frozenset[str]) -> list[int]:
+        hashed = (int.from_bytes(hashlib.blake2b(g.encode(), digest_size=8).digest()) for g in grams)
+        return sorted(hashed)[:8]
+
+    for text in left:
+        grams = shingles(text)
+        for key in keys(grams):
+            known.setdefault(key, []).append((text, grams))
+    pairs = []
+    for text in right:
+        grams = shingles(text)
+        seen = set()
+        for key in keys(grams):
+            for other, theirs in known.get(key, ()):
+                if other not in seen and len(grams & theirs) >= threshold * len(grams | theirs):
+                    pairs.append((other, text))
+                seen.add(other)
+    return pairs
+
+
+def split(rows: Iterable[Row], validation_percent: int) -> tuple[list[Row], list[Row]]:
+    """(train, validation), by a hash of each fingerprint, so that duplicates never part.
+
+    Exact duplicates by fingerprint are dropped within each source; validation texts that nearly
+    duplicate a training text are dropped from validation.
+    """
+    train: list[Row] = []
+    validation: list[Row] = []
+    seen = set()
+    for row in rows:
+        mark = fingerprint(row.text)
+        if not mark or (mark, row.language, row.topics is None) in seen:
+            continue
+        seen.add((mark, row.language, row.topics is None))
+        bucket = int.from_bytes(hashlib.blake2b(mark.encode(), digest_size=4).digest()) % 100
+        (validation if bucket < validation_percent else train).append(row)
+    close = {b for _, b in near_duplicates((r.text for r in train), (r.text for r in validation))}
+    return train, [row for row in validation if row.text not in close]
