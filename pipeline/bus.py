@@ -21,7 +21,7 @@ from pipeline.topics import Topic, Topics
 log = logging.getLogger("ovoz.bus")
 
 CONNECT_TIMEOUT_S: Final = 5.0
-MAX_RECORD_BYTES: Final = 1_000_000
+MAX_RECORD_BYTES: Final = 8_000_000
 
 
 class BrokerAway(RuntimeError):
@@ -114,7 +114,7 @@ class Bus:
                     enable_idempotence=True,
                     linger_ms=2,
                     batch_size=131_072,
-                    max_request_size=8 * MAX_RECORD_BYTES,
+                    max_request_size=MAX_RECORD_BYTES,
                     max_block_ms=min(milliseconds, 5000),
                     request_timeout_ms=max(1000, min(milliseconds - 100, 10_000)),
                     delivery_timeout_ms=milliseconds,
@@ -165,18 +165,40 @@ class Admin:
         """The name of this life of a topic: its id, which a broker that lost its data gives anew."""
         return str(self._describe(topic)["topic_id"])
 
-    def ends(self, topic: str) -> dict[int, tuple[int, int]]:
-        """(first kept offset, offset after the last) by partition."""
-        partitions = [p["partition_index"] for p in self._describe(topic)["partitions"]]
-        keys = [TopicPartition(topic, p) for p in partitions]
+    def starts(self, topic: str) -> dict[int, int]:
+        """The first offset that is still kept, by partition."""
+        keys = self._partitions(topic)
         first = self._client.list_partition_offsets({key: OffsetSpec.EARLIEST for key in keys})
+        return {key.partition: first[key].offset for key in keys}
+
+    def ends(self, topic: str) -> dict[int, tuple[int, int]]:
+        """(first kept offset, offset after the last) by partition.
+
+        The end is found by reading on from what ListOffsets says, which on the embedded broker is only the
+        start of its last batch.
+        """
+        keys = self._partitions(topic)
         last = self._client.list_partition_offsets({key: OffsetSpec.LATEST for key in keys})
-        return {key.partition: (first[key].offset, last[key].offset) for key in keys}
+        consumer = _consumer(self._kafka, fetch_max_wait_ms=100)
+        try:
+            consumer.assign(keys)
+            for key in keys:
+                consumer.seek(key, last[key].offset)
+            while consumer.poll(timeout_ms=150, max_records=10_000):
+                pass
+            marks = {key.partition: consumer.position(key) for key in keys}
+        finally:
+            consumer.close()
+        starts = self.starts(topic)
+        return {key.partition: (starts[key.partition], max(last[key].offset, marks[key.partition])) for key in keys}
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """Next offset that a consumer group will read, by partition; absent where it never committed."""
         offsets: Mapping[Any, Any] = self._client.list_group_offsets(group).get(group, {})
         return {key.partition: at.offset for key, at in offsets.items() if key.topic == topic and at.offset >= 0}
+
+    def _partitions(self, topic: str) -> list[Any]:
+        return [TopicPartition(topic, found["partition_index"]) for found in self._describe(topic)["partitions"]]
 
     def _describe(self, topic: str) -> Mapping[str, Any]:
         (description,) = self._client.describe_topics([topic])
@@ -215,26 +237,14 @@ def read_offsets(
 ) -> Iterator[tuple[int, bytes | None, bytes | None]]:
     """(offset, key, value) of the records in the half-open `ranges` of one partition, read once again.
 
-    Offsets that the broker no longer keeps are left out. Raises BrokerAway.
+    Offsets that the broker no longer keeps are left out; the ranges must lie below the log's end.
+    Raises BrokerAway.
     """
     where = TopicPartition(topic, partition)
-    try:
-        consumer = KafkaConsumer(
-            bootstrap_servers=kafka.bootstrap,
-            bootstrap_timeout_ms=int(CONNECT_TIMEOUT_S * 1000),
-            enable_auto_commit=False,
-            group_id=None,
-            auto_offset_reset="earliest",
-        )
-    except (KafkaError, OSError) as error:
-        raise BrokerAway(f"{kafka.bootstrap}: {error}") from error
+    consumer = _consumer(kafka)
     try:
         consumer.assign([where])
-        end = consumer.end_offsets([where])[where]
         for start, stop in ranges:
-            stop = min(stop, end)
-            if start >= stop:
-                continue
             consumer.seek(where, start)
             position, waited = start, 0.0
             while position < stop:
@@ -254,11 +264,29 @@ def read_offsets(
         consumer.close()
 
 
+def _consumer(kafka: Kafka, **settings: Any) -> Any:
+    try:
+        return KafkaConsumer(
+            bootstrap_servers=kafka.bootstrap,
+            bootstrap_timeout_ms=int(CONNECT_TIMEOUT_S * 1000),
+            enable_auto_commit=False,
+            group_id=None,
+            auto_offset_reset="earliest",
+            **settings,
+        )
+    except (KafkaError, OSError) as error:
+        raise BrokerAway(f"{kafka.bootstrap}: {error}") from error
+
+
 def _creation(topic: Topic) -> dict[str, Any]:
     return {
         "num_partitions": topic.partitions,
         "replication_factor": topic.replication,
-        "configs": {"retention.ms": str(topic.retention_hours * 3_600_000), "cleanup.policy": "delete"},
+        "configs": {
+            "retention.ms": str(topic.retention_hours * 3_600_000),
+            "cleanup.policy": "delete",
+            "max.message.bytes": str(MAX_RECORD_BYTES),
+        },
     }
 
 

@@ -220,9 +220,7 @@ def _make(definition: Definition, registry: CollectorRegistry) -> Any:
         return Counter(definition.name, definition.help, definition.labels, registry=registry)
     if definition.kind == "gauge":
         return Gauge(definition.name, definition.help, definition.labels, registry=registry)
-    return Histogram(
-        definition.name, definition.help, definition.labels, buckets=definition.buckets, registry=registry
-    )
+    return Histogram(definition.name, definition.help, definition.labels, buckets=definition.buckets, registry=registry)
 
 
 def document() -> str:

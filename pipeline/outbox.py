@@ -11,8 +11,8 @@ from typing import Final
 
 import sqlalchemy as sa
 from alerts.notifiers import Notifier
-from alerts.verdict import Permanent, Retryable
 
+from alerts.verdict import Permanent, Retryable
 from pipeline.metrics import WorkerMetrics
 from pipeline.store import incidents
 from pipeline.store.engine import StoreAway, away

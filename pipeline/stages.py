@@ -83,9 +83,7 @@ class ClassifyStage:
 
     async def handle(self, topic: str, messages: Sequence[Message]) -> None:
         """One batch from the raw topic. Raises FuseBlown."""
-        records = [
-            RawRecord(partition=m.partition, offset=m.offset, key=m.key, value=m.value) for m in messages
-        ]
+        records = [RawRecord(partition=m.partition, offset=m.offset, key=m.key, value=m.value) for m in messages]
         outcome = await self.process(records)
         self._fuse.record(len(records), len(outcome.dead))
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
-from alerts.engine import Engine
 from alerts.notifiers import AlertmanagerNotifier, AppriseNotifier
 
 from alerts import rule as rules
+from alerts.engine import Engine
 from models.classifier import Classifier, ModelError
 from models.load import load
 from pipeline import app as faust_app
@@ -93,7 +93,7 @@ class Worker:
         self._engine = connect(settings.store.url)
         self._store = Store(
             self._engine,
-            detection=Engine(read_rules(settings.alerts.rules)),
+            detection=Engine(read_rules(settings.alerts.rules), dashboard_url=settings.alerts.dashboard_url),
             retention=timedelta(days=settings.store.retention_days),
             late_after=timedelta(seconds=settings.worker.late_after_s),
             alert_max_age=timedelta(minutes=settings.alerts.max_age_minutes),
@@ -107,6 +107,7 @@ class Worker:
         self._failure: BaseException | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._holes = repair.HoleWatch()
+        self._raw_partitions: set[int] = set()
 
     async def run(self, ready: Callable[[str], None] = lambda url: None) -> int:
         """Work until told to stop: 0, 1 after a failure, RESTART when the connection to Kafka broke.
@@ -152,8 +153,7 @@ class Worker:
         await self._logs.refresh([topic.name for topic in self._topics])
         await self._begin_ledgers()
         self._waiting_for = "the consumer group"
-        for name in self._stages:
-            await self._start_stage(name)
+        await asyncio.gather(*(self._start_stage(name) for name in self._stages))
         self._waiting_for = None
         self._every(LAG_S, self._measure_lag)
         self._every(DELAY_S, self._measure_delay)
@@ -219,13 +219,14 @@ class Worker:
                 await self._fold.write(self._store.claim, self._logs[topic], topic, some, self.owner)
             else:
                 await self._begin_ledgers()
+                self._raw_partitions = some
                 self._holes.keep(some)
         done.set()
 
     async def _begin_ledgers(self) -> None:
         raw = self._topics.raw.name
-        ends = await self._ask_broker(lambda client: client.ends(raw))
-        for partition, (first, _) in ends.items():
+        starts = await self._ask_broker(lambda client: client.starts(raw))
+        for partition, first in starts.items():
             await self._fold.write(self._store.begin_ledger, self._logs[raw], partition, first)
 
     async def _ask_broker(self, question: Callable[[Any], Any]) -> Any:
@@ -244,7 +245,7 @@ class Worker:
         self._stop.set()
 
     async def _watch(self, app: Any) -> None:
-        while not app.crashed and not app.should_stop:
+        while not app.crashed and not app.should_stop:  # noqa: ASYNC110 - Faust has no event for it
             await asyncio.sleep(0.25)
         if not self._stop.is_set():
             self._failed(_Disconnected(f"the stream ended by itself: {app.crash_reason!r}"))
@@ -346,7 +347,7 @@ class Worker:
         assert self._classify is not None  # noqa: S101
         raw, group = self._topics.raw.name, f"{self.settings.worker.group}-classify"
         identity = self._logs[raw]
-        mine = {partition for topic, partition in self._apps[0].taken if topic == raw}
+        mine = self._raw_partitions
         committed = await self._ask_broker(lambda client: client.committed(group, raw))
 
         def look() -> dict[int, Any]:
@@ -383,7 +384,7 @@ class Worker:
             await self._classify.process(records[start : start + 256])
         await self._fold.write(self._store.account_repaired, identity, partition, len(records))
         self._metrics["feedback_repaired_items_total"].inc(len(records))
-        first, _ = (await self._ask_broker(lambda client: client.ends(raw)))[partition]
+        first = (await self._ask_broker(lambda client: client.starts(raw)))[partition]
         gone = [(start, min(end, first)) for start, end in overdue if start < first]
         if gone:
             lost = await self._fold.write(self._store.account_lost, identity, partition, gone)

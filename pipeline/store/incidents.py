@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
-from alerts.detector import State
-from alerts.engine import Engine, Evaluation, Key
 
 from alerts.alert import Alert, Sample
+from alerts.detector import State
+from alerts.engine import Engine, Evaluation, Key
 from pipeline.store import schema
 from pipeline.store.engine import insert
 from pipeline.store.rows import micros
@@ -24,11 +24,8 @@ RESOLVED_REPOSTS: Final = timedelta(minutes=15)
 def observe(connection: sa.Connection, engine: Engine, samples: Sequence[Sample]) -> int:
     """Feed new items to the detectors: how many alerts changed."""
     keys = sorted({key for sample in samples for key in engine.series_keys(sample)})
-    spaces = sorted({sample.workspace for sample in samples})
     states = _states(connection, keys)
-    alerts = _firing(connection, spaces)
-    now = max(sample.at for sample in samples)
-    return _save(connection, engine.evaluate(samples, states, alerts, now))
+    return _save(connection, engine.evaluate(samples, states, max(sample.at for sample in samples)))
 
 
 def tick(connection: sa.Connection, engine: Engine, workspace: str, now: datetime) -> int:
@@ -74,9 +71,7 @@ def due(
     return [(Alert.from_json(row.body), row.revision) for row in connection.execute(query)]
 
 
-def delivered(
-    connection: sa.Connection, receiver: str, alerts: Sequence[Pending], *, now: datetime
-) -> None:
+def delivered(connection: sa.Connection, receiver: str, alerts: Sequence[Pending], *, now: datetime) -> None:
     """Note that a receiver has these alerts in these revisions."""
     if not alerts:
         return
@@ -146,4 +141,3 @@ def _save(connection: sa.Connection, evaluation: Evaluation) -> int:
         values["revision"] = schema.alert.c.revision + 1
         connection.execute(upsert.on_conflict_do_update(index_elements=["incident"], set_=values))
     return len(evaluation.alerts)
-

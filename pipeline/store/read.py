@@ -101,9 +101,7 @@ def snapshot(connection: sa.Connection, log: str, owner: str, partitions: int, n
     for name, at in stream_times(connection, names, now).items():
         _add_windows(connection, shown, name, at)
     alert, source = schema.alert, schema.source
-    bodies = connection.scalars(
-        sa.select(alert.c.body).where(alert.c.state == "firing", alert.c.workspace.in_(names))
-    )
+    bodies = connection.scalars(sa.select(alert.c.body).where(alert.c.state == "firing", alert.c.workspace.in_(names)))
     shown.firing = [Alert.from_json(body) for body in bodies]
     for row in connection.execute(sa.select(source).where(source.c.workspace.in_(names))):
         event, success = moment(row.last_event_us), moment(row.last_success_us)
@@ -199,9 +197,7 @@ def mark_requeued(engine: sa.Engine, ids: Sequence[str], now: datetime) -> None:
     """Note that these dead letters were put back."""
     table = schema.dead_letter
     with engine.begin() as connection:
-        connection.execute(
-            sa.update(table).where(table.c.dead_id.in_(list(ids))).values(requeued_us=micros(now))
-        )
+        connection.execute(sa.update(table).where(table.c.dead_id.in_(list(ids))).values(requeued_us=micros(now)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

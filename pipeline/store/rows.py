@@ -66,9 +66,7 @@ def held(row: Any) -> Held:
     """What the store holds of an item, from the columns of `item` that `transaction` reads."""
     if row.minute is None:
         return Held(row.version, None, 0)
-    cell = Cell(
-        row.workspace, row.minute, row.source, row.channel, row.topic, row.language, row.sentiment
-    )
+    cell = Cell(row.workspace, row.minute, row.source, row.channel, row.topic, row.language, row.sentiment)
     return Held(row.version, cell, row.score_e6)
 
 

@@ -15,9 +15,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
-from alerts.engine import Engine
 
 from alerts.alert import Sample
+from alerts.engine import Engine
 from pipeline.fold import Changes, Held, Horizon, Identity, fold
 from pipeline.ledger import Ledger, Span, runs
 from pipeline.records import DeadLetter, RawPosition, Scored
@@ -118,9 +118,7 @@ class Store:
             _account(connection, accounted)
             return folded
 
-    def _advance(
-        self, connection: sa.Connection, arrivals: Sequence[Arrival]
-    ) -> tuple[list[Arrival], int]:
+    def _advance(self, connection: sa.Connection, arrivals: Sequence[Arrival]) -> tuple[list[Arrival], int]:
         table = schema.position
         topics = {(a.log, a.partition): a.topic for a in arrivals}
         rows = [
@@ -177,9 +175,7 @@ class Store:
         connection.execute(insert(connection)(table).on_conflict_do_nothing(), rows)
         query = sa.select(table).where(table.c.workspace.in_(sorted(names)))
         return {
-            row.workspace: Horizon(
-                row.floor_minute, None if row.watermark_us is None else moment(row.watermark_us)
-            )
+            row.workspace: Horizon(row.floor_minute, None if row.watermark_us is None else moment(row.watermark_us))
             for row in connection.execute(query)
         }
 
@@ -293,9 +289,7 @@ def _lock(connection: sa.Connection, partition_of_scored: tuple[str, int]) -> No
     log, partition = partition_of_scored
     table = schema.position
     connection.execute(
-        sa.select(table.c.next_offset)
-        .where(table.c.log == log, table.c.partition == partition)
-        .with_for_update()
+        sa.select(table.c.next_offset).where(table.c.log == log, table.c.partition == partition).with_for_update()
     )
 
 
@@ -305,10 +299,8 @@ def _floor(now: datetime, retention: timedelta) -> int:
 
 def _held(connection: sa.Connection, identities: dict[str, set[str]]) -> dict[Identity, Held]:
     table = schema.item
-    columns = [table.c[name] for name in (
-        "workspace", "feedback_id", "version", "minute", "source", "channel", "topic", "language", "sentiment",
-        "score_e6",
-    )]  # fmt: skip
+    labels = ("source", "channel", "topic", "language", "sentiment")
+    columns = [table.c[name] for name in ("workspace", "feedback_id", "version", "minute", "score_e6", *labels)]
     found: dict[Identity, Held] = {}
     for name, ids in identities.items():
         wanted = sorted(ids)
@@ -326,7 +318,7 @@ def _write_items(connection: sa.Connection, changes: Changes) -> None:
     upsert = insert(connection)(schema.item)
     keys = ("workspace", "feedback_id")
     values = {c.name: upsert.excluded[c.name] for c in schema.item.columns if c.name not in keys}
-    rows = [item_row(scored, after) for _, (scored, after) in sorted(changes.items.items(), key=lambda i: i[0])]
+    rows = [item_row(*changes.items[identity]) for identity in sorted(changes.items)]
     connection.execute(upsert.on_conflict_do_update(index_elements=keys, set_=values), rows)
 
 
@@ -413,9 +405,7 @@ def _account(connection: sa.Connection, positions: Iterable[RawPosition]) -> Non
         _settle(connection, log, partition, runs(some))
 
 
-def _settle(
-    connection: sa.Connection, log: str, partition: int, spans: Sequence[Span], *, lost: bool = False
-) -> int:
+def _settle(connection: sa.Connection, log: str, partition: int, spans: Sequence[Span], *, lost: bool = False) -> int:
     table = schema.ledger
     row = {"log": log, "partition": partition, "low": 0, "spans": "[]", "repaired": 0, "lost": 0}
     connection.execute(insert(connection)(table).on_conflict_do_nothing(), [row])
