@@ -1,3 +1,4 @@
+# ruff: noqa: RUF009  (`setting` makes a dataclass field; the paths given to it are immutable)
 """Settings: the only reader of configuration files and `OVOZ_*` environment variables.
 
 Each key stands here once, with its default, what it may be and its help: `ovoz init`, `ovoz check` and
@@ -82,7 +83,8 @@ class Model:
     """What classifies."""
 
     engine: str = setting(
-        "onnx", kinds.choice("onnx", "transformer"), "onnx (fast) or transformer (any Hugging Face checkpoint)."
+        "onnx", kinds.choice("onnx", "transformer", "lexicon"),
+        "onnx (fast), transformer (any Hugging Face checkpoint) or lexicon (word lists, for tests).",
     )
     path: str | None = setting(
         None, kinds.model_path(), "Folder of another model; without it the shipped one is used.",

@@ -6,16 +6,17 @@ import ipaddress
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, fields, replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from pipeline.settings import Fault, Settings, SettingsError, Token
 from pipeline.settings_kinds import Key, Wrong, kind_of, seen
-from pipeline.toml_lines import line_of
 from pipeline.toml_lines import Path as Place
+from pipeline.toml_lines import line_of
 
 DEFAULT_FILE: Final = "ovoz.toml"
 TOKEN_EXAMPLE: Final = "the lines that `ovoz token NAME` prints"
@@ -54,11 +55,11 @@ def keys(section: Any) -> Iterator[tuple[Field[Any], Key]]:
 def read(path: Path | None, environ: Mapping[str, str]) -> Loaded:
     """Settings with their origins. Raises SettingsError with every fault of file and environment."""
     named = environ.get("OVOZ_CONFIG")
-    file = path or (Path(named) if named else Path(DEFAULT_FILE))
+    file: Path | None = path or Path(named or DEFAULT_FILE)
     reader = _Reader()
-    if path is None and not named and not file.exists():
+    if path is None and not named and not Path(DEFAULT_FILE).exists():
         file = None
-    else:
+    if file is not None:
         reader.take_file(file, "OVOZ_CONFIG" if path is None and named else str(file))
     reader.take_environment(environ)
     settings = reader.build()
@@ -82,7 +83,8 @@ def parse(source: str, file: str) -> tuple[dict[str, Any], list[Fault]]:
 
     A statement that is wrong in itself is left out and the rest read on; any other fault ends the reading.
     """
-    lines, faults = source.split("\n"), []
+    lines = source.split("\n")
+    faults: list[Fault] = []
     while True:
         try:
             return tomllib.loads("\n".join(lines)), faults
@@ -92,9 +94,9 @@ def parse(source: str, file: str) -> tuple[dict[str, Any], list[Fault]]:
         except tomllib.TOMLDecodeError as error:
             at = _AT.search(str(error))
             number = int(at.group(1)) if at and at.group(1) else len(lines)
-            line = lines[number - 1] if number <= len(lines) else ""
-            statement = _STATEMENT.match(line)
-            alone = bool(statement) and (_breaks(line) or "overwrite" in str(error))
+            text = lines[number - 1] if number <= len(lines) else ""
+            statement = _STATEMENT.match(text)
+            alone = bool(statement) and (_breaks(text) or "overwrite" in str(error))
             if faults and not alone:
                 return {}, faults
             faults.append(_syntax(file, number, _AT.sub("", str(error)), statement))
@@ -119,8 +121,8 @@ class _Reader:
             raw = file.read_bytes()
             source = raw.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            line = raw.count(b"\n", 0, error.start) + 1
-            self._fault(f"{file}:{line}", "", f"the byte 0x{raw[error.start]:02x}", "UTF-8 text",
+            at = raw.count(b"\n", 0, error.start) + 1
+            self._fault(f"{file}:{at}", "", f"the byte 0x{raw[error.start]:02x}", "UTF-8 text",
                         "the same file saved as UTF-8")  # fmt: skip
             return
         except OSError as error:
@@ -155,7 +157,8 @@ class _Reader:
                 expected = f"a key of [{section}]: {', '.join(f.name for f in fields(cls))}"
                 self._fault(where, f"{section}.{_short(name)}", "an unknown key", expected, instead)
             else:
-                self._value(section, name, specs[name], value, where, lambda i, n=name: f"{file}:{line((section, n, i))}")
+                at = partial(_element, file, line, place)
+                self._value(section, name, specs[name], value, where, at)
 
     def take_environment(self, environ: Mapping[str, str]) -> None:
         """Let `OVOZ_<SECTION>_<KEY>` override the file, and `…_FILE` where the value is a secret in a file."""
@@ -166,7 +169,8 @@ class _Reader:
             text = environ[variable]
             if variable == "OVOZ_INGEST_TOKENS":
                 pairs = [pair.strip().partition(":") for pair in text.split(",") if pair.strip()]
-                self._tokens([{"name": n.strip(), "sha256": h.strip()} for n, _, h in pairs], lambda *at: variable)
+                entries = [{"name": n.strip(), "sha256": h.strip()} for n, _, h in pairs]
+                self._tokens(entries, lambda *_: "OVOZ_INGEST_TOKENS")
                 continue
             secret_file = variable.removesuffix("_FILE")
             if variable not in specs and secret_file in specs and specs[secret_file][2].kind.secret:
@@ -221,11 +225,13 @@ class _Reader:
             for unknown in entry.keys() - {"name", "sha256"}:
                 near = get_close_matches(unknown, ["name", "sha256"], 1, 0.6)
                 instead = near[0] if near else TOKEN_EXAMPLE
-                self._fault(at(index, unknown), f"{key}.{_short(unknown)}", "an unknown key", "name and sha256", instead)
+                where = at(index, unknown)
+                self._fault(where, f"{key}.{_short(unknown)}", "an unknown key", "name and sha256", instead)
             name, sha256 = entry.get("name"), entry.get("sha256")
             if not isinstance(name, str) or not name:
                 found = "nothing" if name is None else kind_of(name)
-                self._fault(at(index, "name"), f"{key}.name", found, "a name for this token", f'name = "shop-{index + 1}"')
+                instead = f'name = "shop-{index + 1}"'
+                self._fault(at(index, "name"), f"{key}.name", found, "a name for this token", instead)
             elif name in [token.name for token in tokens]:
                 self._fault(at(index, "name"), f"{key}.name", f"{seen(name)} a second time", "a name of its own",
                             f"name = {toml(f'{name}-2')}")  # fmt: skip
@@ -312,6 +318,10 @@ def _syntax(file: str, number: int, message: str, statement: re.Match[str] | Non
         instead = f"{name} = … with each quote and bracket closed"
     return Fault(where=f"{file}:{number}", key=name, found=message[:1].lower() + message[1:],
                  expected="TOML", instead=instead)  # fmt: skip
+
+
+def _element(file: Path, line: Callable[[Place], int], place: Place, index: int) -> str:
+    return f"{file}:{line((*place, index))}"
 
 
 def _breaks(line: str) -> bool:
