@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -58,7 +59,7 @@ async def post(
 ) -> tuple[int, dict[str, Any], Any]:
     """Status, JSON answer and headers of a POST of bytes, or of anything as JSON."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    content = {"data": body} if isinstance(body, bytes) else {"json": body}
+    content = {"data": io.BytesIO(body)} if isinstance(body, bytes) else {"json": body}
     async with client.post("/v1/feedback", headers={"Content-Type": content_type, **named}, **content) as got:
         return got.status, await got.json(), got.headers
 

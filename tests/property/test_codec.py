@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.feedback import CHANNELS, MAX_VERSION, Feedback
+from connectors.feedback import CHANNELS, EARLIEST, MAX_VERSION, Feedback
 from models.classifier import Prediction
 from pipeline.codec import (
     DecodeError,
@@ -26,7 +26,7 @@ from tests.hostile import BODIES
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), max_size=60)
 NAME = st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,20}", fullmatch=True)
-TIMES = st.datetimes(datetime(1970, 1, 1), datetime(2262, 1, 1), timezones=st.just(UTC))
+TIMES = st.integers(0, 9 * 10**15).map(lambda us: EARLIEST + timedelta(microseconds=us))
 RAW = st.builds(
     RawPosition, log=NAME, partition=st.integers(0, 2**31), offset=st.integers(0, MAX_VERSION)
 )  # fmt: skip
