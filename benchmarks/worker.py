@@ -15,7 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from benchmarks.keyword import KeywordClassifier
-from pipeline.settings_file import load
+from pipeline.settings import load
 from pipeline.store.transaction import Safeguards
 from pipeline.worker import RESTART, Worker
 

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import sqlalchemy as sa
-from alerts.notifiers import Notifier
 
+from alerts.notifiers import Notifier
 from alerts.verdict import Permanent, Retryable
 from pipeline.metrics import WorkerMetrics
 from pipeline.store import incidents

@@ -1,13 +1,16 @@
-"""Holes in the ledger: found, watched, and read again once they are older than a minute.
+"""Holes in the ledger: found, watched, and read again once it is sure that nothing more will come. Pure.
 
 A hole is a raw offset that the classify stage has passed (acknowledged, or scored later ones) and whose
-outcome the store does not have. Whatever made it, reading the record again is harmless: the outcome is
+outcome the store does not have. It may only be late: the outcome waits in the scored or dead topic for a
+fold that is behind. So a hole is overdue once it is old enough and the fold has since passed everything
+that those topics held when it was seen. Reading the record again is harmless in any case: the outcome is
 applied by identity and version.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Mapping
 
 from pipeline.ledger import Ledger, Span
 
@@ -36,9 +39,10 @@ class HoleWatch:
                 noted.append(((position, end), now_s))
         self._since[partition] = noted
 
-    def overdue(self, partition: int, now_s: float, after_s: float) -> list[Span]:
-        """Holes that have been there for `after_s` seconds, in order."""
-        return [span for span, since in self._since.get(partition, []) if now_s - since >= after_s]
+    def overdue(self, partition: int, now_s: float, after_s: float, settled_s: float) -> list[Span]:
+        """Holes that are `after_s` seconds old and were there at `settled_s` (see FoldProgress), in order."""
+        held = self._since.get(partition, [])
+        return [span for span, since in held if now_s - since >= after_s and since <= settled_s]
 
     def count(self) -> int:
         """Offsets missing now, over all partitions."""
@@ -48,6 +52,31 @@ class HoleWatch:
         """Forget partitions that are no longer this worker's."""
         kept = set(partitions)
         self._since = {partition: holes for partition, holes in self._since.items() if partition in kept}
+
+
+Place = tuple[str, int]
+"""(topic, partition) of what the fold reads."""
+
+
+class FoldProgress:
+    """Up to which moment everything that was written for the fold has been folded."""
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, Mapping[Place, int]]] = deque()
+        self.settled_s = float("-inf")
+
+    def observe(self, ends: Mapping[Place, int], positions: Mapping[Place, int], now_s: float) -> None:
+        """Note where the logs end now, and which next offsets the store has reached."""
+        self._marks.append((now_s, ends))
+        while self._marks:
+            at_s, marked = self._marks[0]
+            if any(positions.get(place, 0) < end for place, end in marked.items()):
+                break
+            self.settled_s = at_s
+            self._marks.popleft()
+        # The oldest mark is the next to be reached; of many in between, the newest say as much.
+        while len(self._marks) > 64:
+            del self._marks[1]
 
 
 def holes(ledger: Ledger, committed: int | None) -> list[Span]:

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
-from alerts.notifiers import AlertmanagerNotifier, AppriseNotifier
 
 from alerts import rule as rules
 from alerts.engine import Engine
+from alerts.notifiers import AlertmanagerNotifier, AppriseNotifier
 from models.classifier import Classifier, ModelError
 from models.load import load
 from pipeline import app as faust_app
@@ -107,6 +107,7 @@ class Worker:
         self._failure: BaseException | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._holes = repair.HoleWatch()
+        self._progress = repair.FoldProgress()
         self._raw_partitions: set[int] = set()
 
     async def run(self, ready: Callable[[str], None] = lambda url: None) -> int:
@@ -350,17 +351,29 @@ class Worker:
         mine = self._raw_partitions
         committed = await self._ask_broker(lambda client: client.committed(group, raw))
 
-        def look() -> dict[int, Any]:
+        def look() -> tuple[dict[int, Any], dict[tuple[str, int], int]]:
             with reading(self._engine) as connection:
-                return read.ledgers(connection, identity)
+                return read.ledgers(connection, identity), read.positions(connection, logs)
 
-        for partition, (ledger, _, _) in (await self._fold.write(look)).items():
+        written = [self._topics.scored.name, self._topics.dead.name]
+        logs = [self._logs[topic] for topic in written]
+        ledgers, _ = await self._fold.write(look)
+        for partition, (ledger, _, _) in ledgers.items():
             if partition in mine:
                 found = repair.holes(ledger, committed.get(partition))
                 self._holes.observe(partition, found, time.monotonic())
+        if self._holes.count():
+            seen_s = time.monotonic()
+            ends = await self._ask_broker(
+                lambda client: {(t, p): end for t in written for p, (_, end) in client.ends(t).items()}
+            )
+            _, positions = await self._fold.write(look)
+            self._progress.observe(ends, positions, seen_s)
         self._metrics["feedback_unaccounted_items"].set(self._holes.count())
         for partition in sorted(mine):
-            overdue = self._holes.overdue(partition, time.monotonic(), self.settings.worker.repair_after_s)
+            overdue = self._holes.overdue(
+                partition, time.monotonic(), self.settings.worker.repair_after_s, self._progress.settled_s
+            )
             if overdue:
                 await self._read_again(identity, partition, overdue)
 

@@ -142,6 +142,13 @@ def ledgers(connection: sa.Connection, log: str) -> dict[int, tuple[Ledger, int,
     }
 
 
+def positions(connection: sa.Connection, logs: Sequence[str]) -> dict[tuple[str, int], int]:
+    """Next offset to fold, by (topic, partition), of these lives of topics."""
+    table = schema.position
+    query = sa.select(table).where(table.c.log.in_(list(logs)))
+    return {(row.topic, row.partition): row.next_offset for row in connection.execute(query)}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadEntry:
     """A dead letter as kept; times UTC."""
