@@ -25,6 +25,8 @@ _BREAK = "\u200b"  # zero-width space: invisible to a reader, ends a mention or 
 
 def clean(text: str, limit: int = MAX_CHARS) -> str:
     """One line without control characters or lone surrogates, at most `limit` characters."""
+    if len(text) <= limit and text.isprintable() and "  " not in text:
+        return text.strip()
     # Only what can survive is looked at: the text may be 10,000 characters long.
     text = _SPACES.sub(" ", _HIDDEN.sub(" ", text[: 4 * limit])).strip()
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"

@@ -54,7 +54,7 @@ def _annotations(rule: Rule, series: Labels, change: Change, dashboard_url: str 
         "total": str(state.total),
         "share": f"{observed:.3f}",
         "baseline": f"{state.usual:.3f}",
-        "model": harmless(clean(state.model, 120)),
+        "model": clean(state.model, 120),
     }
     quotes = state.quotes[: -MAX_EVIDENCE - 1 : -1]
     if quotes:
