@@ -77,9 +77,7 @@ def verify(folder: Path) -> str:
     """
     remedy = "restore the folder (reinstall the package or check the files out again) or train a new model"
     try:
-        files: dict[str, dict[str, Any]] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))[
-            "files"
-        ]
+        files: dict[str, dict[str, Any]] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
     except FileNotFoundError:
         raise ModelError(f"no model in {folder}: {MANIFEST} is missing; {remedy}") from None
     except (ValueError, KeyError, TypeError) as fault:

@@ -11,6 +11,7 @@ import importlib.util
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -85,7 +86,7 @@ def read_packed(path: Path) -> Packed:
     position += 4 * count
     blob = raw[position : position + blob_size]
     position += blob_size
-    pieces = tuple(blob[a:b].decode() for a, b in zip(offsets, offsets[1:], strict=False))
+    pieces = tuple(blob[a:b].decode() for a, b in pairwise(offsets))
     _, map_size = take("2i")
     position += map_size  # the character map: `tokenizer` reaches the same result with NFKC
     directory = {}
@@ -108,9 +109,7 @@ def tokenizer(packed: Packed, keep: Sequence[int] | None = None) -> Tokenizer:
     built.normalizer = normalizers.Sequence(
         [
             normalizers.Replace(Regex("[\\t\\n\\r\\f\\u0085\\u2028\\u2029\\u00a0]"), " "),
-            normalizers.Replace(
-                Regex("[\\x00-\\x08\\x0b\\x0e-\\x1f\\x7f\\x8f\\x9f\\u200b\\u200e\\u200f\\ufeff]"), ""
-            ),
+            normalizers.Replace(Regex("[\\x00-\\x08\\x0b\\x0e-\\x1f\\x7f\\x8f\\x9f\\u200b\\u200e\\u200f\\ufeff]"), ""),
             normalizers.NFKC(),
             normalizers.Replace(Regex(" {2,}"), " "),
         ]

@@ -44,13 +44,9 @@ def sentences(folder: Path) -> Iterator[Row]:
                 raise ModelError(f"{path}:{number}: {len(columns)} columns, expected 4 separated by tabs")
             topics = frozenset(columns[0].split(","))
             if not topics <= set(TOPICS):
-                raise ModelError(
-                    f"{path}:{number}: unknown topic in {columns[0]!r}; known: {', '.join(TOPICS)}"
-                )
+                raise ModelError(f"{path}:{number}: unknown topic in {columns[0]!r}; known: {', '.join(TOPICS)}")
             if columns[1] not in SENTIMENTS:
-                raise ModelError(
-                    f"{path}:{number}: sentiment {columns[1]!r} is none of {', '.join(SENTIMENTS)}"
-                )
+                raise ModelError(f"{path}:{number}: sentiment {columns[1]!r} is none of {', '.join(SENTIMENTS)}")
             if columns[2] not in ("0", "1"):
                 raise ModelError(f"{path}:{number}: urgent is {columns[2]!r}, expected 0 or 1")
             yield Row(
@@ -104,9 +100,7 @@ def shingles(text: str) -> frozenset[str]:
     return frozenset(letters[i : i + 5] for i in range(max(1, len(letters) - 4)))
 
 
-def near_duplicates(
-    left: Iterable[str], right: Iterable[str], threshold: float = 0.7
-) -> list[tuple[str, str]]:
+def near_duplicates(left: Iterable[str], right: Iterable[str], threshold: float = 0.7) -> list[tuple[str, str]]:
     """Pairs of one text of each side whose shingles overlap by `threshold` (Jaccard) or more.
 
     Candidates share one of a text's eight lowest-hashed shingles, so cost grows with the texts, not

@@ -16,7 +16,7 @@ from torch.nn import functional
 from models.backbone import PAD, Packed
 
 
-class Layer(nn.Module):
+class Layer(nn.Module):  # type: ignore[misc]  # torch is not followed
     """One post-norm transformer layer; queries, keys and values in one matrix."""
 
     def __init__(self, hidden: int, intermediate: int, heads: int, epsilon: float) -> None:
@@ -39,7 +39,7 @@ class Layer(nn.Module):
         return normed
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module):  # type: ignore[misc]  # torch is not followed
     """Token ids → pooled embedding and logits. `heads`: name → number of outputs."""
 
     def __init__(
@@ -58,9 +58,7 @@ class Encoder(nn.Module):
         self.words = nn.Embedding(vocabulary, hidden, padding_idx=PAD)
         self.positions = nn.Embedding(positions, hidden)
         self.norm = nn.LayerNorm(hidden, epsilon)
-        self.layers = nn.ModuleList(
-            Layer(hidden, intermediate, attention_heads, epsilon) for _ in range(layers)
-        )
+        self.layers = nn.ModuleList(Layer(hidden, intermediate, attention_heads, epsilon) for _ in range(layers))
         self.heads = nn.ModuleDict({name: nn.Linear(hidden, outputs) for name, outputs in heads.items()})
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -79,9 +77,7 @@ class Encoder(nn.Module):
         return {"embedding": pooled} | {name: head(pooled) for name, head in self.heads.items()}
 
 
-def from_packed(
-    packed: Packed, *, keep: Sequence[int], layers: Sequence[int], heads: dict[str, int]
-) -> Encoder:
+def from_packed(packed: Packed, *, keep: Sequence[int], layers: Sequence[int], heads: dict[str, int]) -> Encoder:
     """An encoder with pretrained weights: the pieces in `keep`, the numbered `layers`, fresh heads."""
     hidden, inner = packed.config["hidden"], packed.config["intermediate"]
     model = Encoder(

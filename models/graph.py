@@ -78,9 +78,7 @@ class _Builder:
 
     def skip_norm(self, x: str, residual: str, name: str, epsilon: float) -> str:
         weight, bias = self.parameter(f"{name}.weight"), self.parameter(f"{name}.bias")
-        return self.node(
-            "SkipLayerNormalization", x, residual, weight, bias, domain=MICROSOFT, epsilon=epsilon
-        )
+        return self.node("SkipLayerNormalization", x, residual, weight, bias, domain=MICROSOFT, epsilon=epsilon)
 
 
 def build(
@@ -121,9 +119,7 @@ def build(
         wide = make.node("Gelu", make.linear(x, f"{name}.up"), domain=MICROSOFT)
         x = make.skip_norm(make.linear(wide, f"{name}.down"), x, f"{name}.output_norm", epsilon)
 
-    weighted = make.node(
-        "Mul", x, make.node("Unsqueeze", seen, make.constant("last", np.array([2], np.int64)))
-    )
+    weighted = make.node("Mul", x, make.node("Unsqueeze", seen, make.constant("last", np.array([2], np.int64))))
     make.nodes.append(
         helper.make_node("Div", [make.node("ReduceSum", weighted, one, keepdims=0), length], ["embedding"])
     )

@@ -9,10 +9,22 @@ def load(engine: str = "onnx", path: str | None = None, threads: int = 2) -> Cla
     """A ready classifier. ModelError when the engine or its model cannot be had.
 
     `engine`: `onnx` (an artifact folder, the shipped one without `path`), `transformer` (a Hugging Face
-    checkpoint: folder or `name@revision`; needs torch) or `lexicon` (word lists, no model at all).
+    checkpoint: see `transformer.parse` for `path`; needs torch) or `lexicon` (word lists, no model).
     """
     if engine == "onnx":
         from models.onnx import OnnxClassifier
 
         return OnnxClassifier(path, threads)
+    if engine == "lexicon":
+        from models.lexicon import LexiconClassifier
+
+        return LexiconClassifier()
+    if engine == "transformer":
+        if not path:
+            raise ModelError("the transformer engine needs a path: a folder, name@revision or a JSON file")
+        try:
+            from models.transformer import TransformerClassifier
+        except ImportError as fault:
+            raise ModelError(f"the transformer engine needs {fault.name}: pip install 'ovoz[train]'") from fault
+        return TransformerClassifier(path, threads)
     raise ModelError(f"unknown engine {engine!r}; known: onnx, transformer, lexicon")
