@@ -25,6 +25,11 @@ config = schemathesis.Config.from_dict(
 schema = schemathesis.openapi.from_dict(yaml.safe_load(OPENAPI.read_text()), config=config)
 
 
+@schemathesis.serializer("application/ndjson", "application/x-ndjson")
+def as_sent(context: Any, value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
+
+
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder, listening, found = tmp_path_factory.mktemp("intake"), threading.Event(), []
