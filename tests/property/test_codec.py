@@ -129,4 +129,4 @@ def refuses_or_reads(decode: Any, value: bytes) -> None:
     try:
         decode(value)
     except DecodeError as error:
-        assert error.reason in ("empty", "json", "schema", "schema_version")
+        assert error.reason in ("empty", "json", "schema", "schema_version")  # noqa: PT017
