@@ -1,0 +1,84 @@
+"""`ovoz.toml` and docs/configuration.md, both made from the settings classes."""
+
+from __future__ import annotations
+
+import textwrap
+
+from pipeline.settings_file import keys, sections, toml
+from pipeline.settings_kinds import Key
+
+_HEAD = """\
+# Settings of Ovoz. Every value here is the default: change what you need, delete the rest.
+# Check it with `ovoz check`. An environment variable OVOZ_<SECTION>_<KEY> overrides a line,
+# such as OVOZ_KAFKA_BOOTSTRAP; OVOZ_CONFIG names another file than ovoz.toml.
+# Paths are relative to the folder that a command is started in.
+"""
+_TOKENS = """
+# Bearer tokens of the intake; `ovoz token NAME` makes one and prints these lines.
+# [[ingest.tokens]]
+# name = "shop"
+# sha256 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+"""
+
+
+def settings_file() -> str:
+    """A commented settings file that holds every default; keys without one are shown as comments."""
+    parts = [_HEAD]
+    for section, cls in sections():
+        parts.append(f"\n# {_about(cls)}\n[{section}]\n")
+        for field, key in keys(cls):
+            parts += [f"# {line}\n" for line in textwrap.wrap(f"{key.help} {_range(key)}".strip(), 98)]
+            if field.default in (None, ()):
+                parts.append(f"# {field.name} = {toml(key.example)}\n")
+            else:
+                parts.append(f"{field.name} = {toml(field.default)}\n")
+        if section == "ingest":
+            parts.append(_TOKENS)
+    return "".join(parts)
+
+
+def reference() -> str:
+    """docs/configuration.md."""
+    parts = [_INTRODUCTION]
+    for section, cls in sections():
+        parts.append(f"\n## [{section}]\n\n{_about(cls)}\n\n| Key | Default | Expected | What it does |\n|---|---|---|---|\n")
+        for field, key in keys(cls):
+            default = "none" if field.default in (None, ()) else f"`{toml(field.default)}`"
+            cells = (f"`{field.name}`", default, key.kind.expected, key.help)
+            parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n")
+        if section == "ingest":
+            parts.append(
+                "| `tokens` | none | tables headed `[[ingest.tokens]]` with `name` and `sha256` | "
+                "Bearer tokens; `ovoz token NAME` makes one. As a variable: "
+                "`OVOZ_INGEST_TOKENS=NAME:SHA256,NAME:SHA256`. |\n"
+            )
+    return "".join(parts)
+
+
+_INTRODUCTION = """\
+# Configuration
+
+<!-- Made by `python -m pipeline.cli.document`; change pipeline/settings.py instead. -->
+
+Settings come from a TOML file and from the environment. The file is what `--config` names, or else the
+variable `OVOZ_CONFIG`, or else `ovoz.toml` in the current folder, if it is there. Without any, the defaults
+below run everything on one machine. `ovoz init` writes a file with all of them, `ovoz check` finds every
+fault in it, and `ovoz check --show` prints each value with the place that it came from.
+
+- `OVOZ_<SECTION>_<KEY>` overrides a key: `OVOZ_KAFKA_BOOTSTRAP=kafka:9092`. Lists are written with commas:
+  `OVOZ_ALERTS_APPRISE=tgram://…,mailto://…`. An empty variable counts as not set.
+- `OVOZ_<SECTION>_<KEY>_FILE` names a file that holds the value, for the keys that may hold a secret
+  (`store.url`, `alerts.apprise`, `alerts.alertmanager`, `alerts.dashboard_url`).
+- Paths are relative to the folder that the command is started in.
+- Passwords and tokens never appear in an error message or in the output of `ovoz check`.
+"""
+
+
+def _about(cls: type) -> str:
+    return " ".join((cls.__doc__ or "").split())
+
+
+def _range(key: Key) -> str:
+    """The bounds of a number, which its help does not repeat."""
+    expected = key.kind.expected
+    return f"({expected})" if "number" in expected else ""
