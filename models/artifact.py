@@ -80,18 +80,19 @@ def verify(folder: Path) -> str:
         files: dict[str, dict[str, Any]] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
     except FileNotFoundError:
         raise ModelError(f"no model in {folder}: {MANIFEST} is missing; {remedy}") from None
-    except (ValueError, KeyError, TypeError) as fault:
+        listed = {str(name): str(entry["sha256"]) for name, entry in files.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
         raise ModelError(f"{folder / MANIFEST} is not a manifest ({fault}); {remedy}") from None
-    for name in {WEIGHTS, TOKENIZER, LANGUAGE, CONFIG} - files.keys():
+    for name in {WEIGHTS, TOKENIZER, LANGUAGE, CONFIG} - listed.keys():
         raise ModelError(f"{folder / MANIFEST} does not list {name}; {remedy}")
-    for name, entry in files.items():
+    for name, expected in listed.items():
         path = folder / name
         if not path.is_file():
-            raise ModelError(f"{path} is missing, expected sha256 {entry['sha256']}; {remedy}")
+            raise ModelError(f"{path} is missing, expected sha256 {expected}; {remedy}")
         found = sha256(path)
-        if found != entry["sha256"]:
-            raise ModelError(f"{path}: expected sha256 {entry['sha256']}, found {found}; {remedy}")
-    return str(files[WEIGHTS]["sha256"])
+        if found != expected:
+            raise ModelError(f"{path}: expected sha256 {expected}, found {found}; {remedy}")
+    return listed[WEIGHTS]
 
 
 def read_config(folder: Path) -> Config:

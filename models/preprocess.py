@@ -27,7 +27,8 @@ _LATIN = re.compile("[A-Za-z\u00aa\u00ba\u00c0-\u024f\u1e00-\u1eff]")
 _CYRILLIC = re.compile("[\u0400-\u052f]")
 _LETTER = re.compile(r"[^\W\d_]")
 _PICTURE = re.compile(
-    "[\u2190-\u21ff\u2300-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff]|[:;=8xX]['-]?[()DPpOo3/\\\\*]|\\){2,}"
+    "[\u2190-\u21ff\u2300-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff]"  # arrows, symbols, emoji
+    r"|(?<!\w)[:;=8xX]['-]?[()DPpOo3/\\*]|\){2,}"  # emoticons; Russian smiles are bare brackets
 )
 
 
