@@ -78,9 +78,9 @@ def verify(folder: Path) -> str:
     remedy = "restore the folder (reinstall the package or check the files out again) or train a new model"
     try:
         files: dict[str, dict[str, Any]] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        listed = {str(name): str(entry["sha256"]) for name, entry in files.items()}
     except FileNotFoundError:
         raise ModelError(f"no model in {folder}: {MANIFEST} is missing; {remedy}") from None
-        listed = {str(name): str(entry["sha256"]) for name, entry in files.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
         raise ModelError(f"{folder / MANIFEST} is not a manifest ({fault}); {remedy}") from None
     for name in {WEIGHTS, TOKENIZER, LANGUAGE, CONFIG} - listed.keys():
