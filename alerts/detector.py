@@ -5,19 +5,22 @@ A one-sided CUSUM of Bernoulli log-likelihood ratios (Page, "Continuous inspecti
 and 0 for any other:
 
     usual = a / b                         learned share, before this item
-    q0    = min(margin * usual, 0.9)      the worst share that is still not worth a page
+    q0    = min(margin * usual, 0.95)     the worst share that is still not worth a page, at least `usual`
     q1    = r*q0 / (1 - q0 + r*q0)        the share whose odds are r times as bad
     llr   = x*ln(q1/q0) + (1-x)*ln((1-q1)/(1-q0)) = x*ln(r) - ln(1 + (r-1)*q0)
     climb = max(0, climb + llr)           page when climb >= h
     a, b  = d*a + x, d*b + 1              from a = 12.5, b = 50: a quarter negative, worth 50 items
 
-While the true share stays at or below q0 and items are independent, pages come on average at least e^h
-items apart (Lorden 1971), so
+The climb starts only after `min_items` items, which are for learning alone. While the true share stays at
+q0 and items are independent, pages come e^h / (I*zeta^2) items apart on average, where
+I = q1*ln(q1/q0) + (1-q1)*ln((1-q1)/(1-q0)) is the evidence of one item and zeta <= 1 the overshoot
+(Tartakovsky, Nikiforov & Basseville, "Sequential Analysis", 2014, on CUSUM's run length; Lorden's bound of
+1971, e^h, is lower by the factor I). With zeta = 1, which errs towards fewer pages,
 
-    h = ln(items per week / allowed false alarms per week)
+    h = ln(I * items per week / allowed false alarms per week), at least H_MIN
 
-with the series' own learned rate, never below ITEMS_PER_WEEK[0]. Few items are never enough: with 0.2
-false alarms a week, h >= 7.8, and one item adds at most ln(r).
+with the series' own learned rate, never below ITEMS_PER_WEEK[0]. For q0 = 0.375 and h = 6, simulation gives
+9,200 items between pages, the formula 6,800, Lorden's bound 400. At shares below q0 they are far rarer.
 
 The weight d halves what was learned every `half_life` of event time; a pause counts at most 1/1500 of a
 half-life, so that a rare topic remembers its last 1,500 items or so. Learning never stops, but while an
@@ -46,9 +49,10 @@ from alerts.rule import Rule
 
 PRIOR_NEGATIVE: Final = 12.5
 PRIOR_ITEMS: Final = 50.0
-WORST_EDGE: Final = 0.9
+WORST_EDGE: Final = 0.95  # lower, and a topic with nine complaints in ten pages while its share is being learned
 REMEMBERED_ITEMS: Final = 1500
 ITEMS_PER_WEEK: Final = (500.0, 10_000_000.0)
+H_MIN: Final = 3.0  # below it the run-length formula is no longer true
 RECOVERED: Final = math.log(1000)
 DOUBTFUL: Final = math.log(10)
 REFRESH_S: Final = 15.0
@@ -145,9 +149,9 @@ def step(state: State, rule: Rule, sample: Sample, at_s: float) -> tuple[State, 
     if onset_s is None:
         usual = learned
     frozen = state.started_s is not None and at_s < state.started_s + rule.half_life_s
-    edge = min(rule.margin * (usual if frozen else learned), WORST_EDGE)
+    edge = _edge(usual if frozen else learned, rule)
     climb = state.climb - math.log1p((rule.odds_ratio - 1) * edge) + (math.log(rule.odds_ratio) if bad else 0.0)
-    if not firing and climb <= 0:
+    if not firing and (climb <= 0 or state.items < rule.min_items):
         climb, onset_s, negative, total, quotes = 0.0, None, 0, 0, ()
     else:
         onset_s = at_s if onset_s is None else onset_s
@@ -184,7 +188,7 @@ def step(state: State, rule: Rule, sample: Sample, at_s: float) -> tuple[State, 
     if not firing:
         # A new incident begins later than the last one ended: each has a start of its own.
         rested = new.ended_s is None or at_s > new.ended_s
-        if bad and rested and new.items >= rule.min_items and climb >= threshold(new, rule):
+        if bad and rested and climb >= H_MIN and climb >= threshold(new, rule):
             new = replace(new, started_s=at_s, worse_s=at_s, refreshed_s=at_s)
             change = Change(status="firing", state=new, at_s=at_s)
     elif peak - climb >= RECOVERED:
@@ -227,12 +231,26 @@ def weekly(state: State, rule: Rule) -> float:
 
 def threshold(state: State, rule: Rule) -> float:
     """h: the climb at which chance alone would page `false_alarms_per_week` times a week at the most."""
-    return math.log(weekly(state, rule) / rule.false_alarms_per_week)
+    pages = _information(share(state), rule) * weekly(state, rule) / rule.false_alarms_per_week
+    return max(math.log(pages), H_MIN)
 
 
 def weeks_by_chance(state: State, rule: Rule) -> float:
     """Weeks in which chance alone gives such a climb once at the most, while the share stays at its edge."""
-    return math.exp(min(state.peak, 50.0)) / weekly(state, rule)
+    return math.exp(min(state.peak, 50.0)) / (_information(state.usual, rule) * weekly(state, rule))
+
+
+def _information(usual: float, rule: Rule) -> float:
+    """I: the mean log-likelihood ratio of an item at the share q1."""
+    odds = rule.odds_ratio
+    q0 = _edge(usual, rule)
+    spread = 1 + (odds - 1) * q0
+    return max(odds * q0 / spread * math.log(odds) - math.log(spread), 1e-6)
+
+
+def _edge(usual: float, rule: Rule) -> float:
+    """q0, the worst share that is not worth a page."""
+    return max(min(rule.margin * usual, WORST_EDGE), usual)
 
 
 def _end(state: State, at_s: float) -> tuple[State, Change]:

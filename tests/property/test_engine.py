@@ -1,0 +1,176 @@
+"""The engine: however a stream is cut into batches, the same comes out; incidents never overlap."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alerts.alert import MAX_EVIDENCE, Alert, Sample
+from alerts.detector import State
+from alerts.engine import Engine, Key, series_labels
+from alerts.rule import Rule
+from tests import feed
+
+RULES = (
+    Rule(name="by-topic", false_alarms_per_week=5, odds_ratio=3, min_items=5, resolve_after_s=120),
+    Rule(name="all", group_by=(), false_alarms_per_week=5, min_items=10, runbook_url="https://r.example"),
+    Rule(name="pairs", group_by=("topic", "source"), topics=("billing",), languages=("uz",)),
+)
+ENGINE = Engine(RULES, dashboard_url="https://d.example/alerts")
+NOW = datetime(2027, 1, 1, tzinfo=UTC)
+
+
+@st.composite
+def arrivals(draw: st.DrawFn) -> list[Sample]:
+    """Phases of different share, pace and order, with several topics, texts and languages."""
+    samples: list[Sample] = []
+    minute = 0.0
+    for _ in range(draw(st.integers(1, 6))):
+        share = draw(st.sampled_from([0.0, 0.25, 1.0]))
+        pace = draw(st.sampled_from([0.0, 0.05, 1.0, 40.0]))
+        topic = draw(st.sampled_from(["delivery", "billing", "a,b=%/é"]))
+        language = draw(st.sampled_from(["en", "uz", "uz-Cyrl"]))
+        late = draw(st.sampled_from([0.0, 5.0]))
+        for i in range(draw(st.integers(0, 50))):
+            minute += pace
+            number = len(samples)
+            item = feed.sample(
+                number, minute - late * (i % 3), negative=i % 100 < share * 100 or i % 4 == 0, topic=topic
+            )
+            samples.append(replace(item, language=language))
+    return samples
+
+
+def fold(samples: list[Sample], cuts: list[int]) -> tuple[dict[Key, State], dict[str, Alert]]:
+    """What the store holds after the batches, everything through JSON each time as in the store."""
+    states: dict[Key, str] = {}
+    alerts: dict[str, str] = {}
+    for start, end in pairwise([0, *sorted(cuts), len(samples)]):
+        batch = samples[start:end]
+        keys = {key for item in batch for key in ENGINE.series_keys(item)}
+        held = {key: State.from_json(states[key]) for key in keys if key in states}
+        result = ENGINE.evaluate(batch, held, NOW)
+        assert set(result.states) <= keys
+        states |= {key: state.to_json() for key, state in result.states.items()}
+        alerts |= {alert.incident: alert.to_json() for alert in result.alerts}
+    return (
+        {key: State.from_json(text) for key, text in states.items()},
+        {incident: Alert.from_json(text) for incident, text in alerts.items()},
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(samples=arrivals(), data=st.data())
+def test_any_cut_into_batches_gives_the_same(samples: list[Sample], data: st.DataObject) -> None:
+    cuts = data.draw(st.lists(st.integers(0, len(samples)), max_size=12))
+    assert fold(samples, cuts) == fold(samples, [])
+
+
+@settings(max_examples=60, deadline=None)
+@given(samples=arrivals())
+def test_incidents_of_one_alert_follow_each_other(samples: list[Sample]) -> None:
+    states, alerts = fold(samples, list(range(0, len(samples), 7)))
+    lives: dict[str, list[Alert]] = {}
+    for alert in alerts.values():
+        lives.setdefault(alert.fingerprint, []).append(alert)
+        assert len(alert.evidence) <= MAX_EVIDENCE
+        assert (alert.ends_at is None) == (alert.state == "firing")
+        assert alert.ends_at is None or alert.ends_at >= alert.starts_at
+    for life in lives.values():
+        life.sort(key=lambda alert: alert.starts_at)
+        for earlier, later in pairwise(life):
+            assert earlier.ends_at is not None
+            assert earlier.ends_at < later.starts_at
+        assert all(alert.state == "resolved" for alert in life[:-1])
+    firing = {alert.fingerprint for alert in alerts.values() if alert.state == "firing"}
+    assert firing == {ENGINE.fingerprint(key) for key, state in states.items() if state.firing}
+
+
+@settings(max_examples=30, deadline=None)
+@given(samples=arrivals())
+def test_a_quiet_night_resolves_all_once(samples: list[Sample]) -> None:
+    states, alerts = fold(samples, [])
+    firing = {alert.fingerprint: alert for alert in alerts.values() if alert.state == "firing"}
+    result = ENGINE.tick(states, firing, NOW)
+    assert {alert.incident for alert in result.alerts} == {alert.incident for alert in firing.values()}
+    assert all(alert.state == "resolved" for alert in result.alerts)
+    again = ENGINE.tick(states | result.states, {}, NOW)
+    assert again.states == {} and again.alerts == ()
+
+
+def firing_series() -> tuple[dict[Key, State], dict[str, Alert]]:
+    samples = [feed.sample(i, i / 10, negative=i % 4 == 0) for i in range(300)]
+    samples += [feed.sample(1000 + i, 30 + i / 10, negative=True) for i in range(60)]
+    result = ENGINE.evaluate(samples, {}, NOW)
+    assert {alert.state for alert in result.alerts} == {"firing"}
+    return result.states, {alert.fingerprint: alert for alert in result.alerts}
+
+
+def test_an_alert_explains_itself() -> None:
+    _, alerts = firing_series()
+    alert = next(alert for alert in alerts.values() if alert.rule == "by-topic")
+    assert alert.labels == (("severity", "warning"), ("topic", "delivery"))
+    notes = alert.annotations
+    assert notes["summary"] == "More negative feedback than usual: topic delivery"
+    assert notes["dashboard_url"] == "https://d.example/alerts"
+    assert int(notes["negative"]) <= int(notes["total"])
+    assert f"{notes['negative']} of {notes['total']} items were negative" in notes["description"]
+    assert "since 2026-11-02 00:" in notes["description"] and "By chance alone" in notes["description"]
+    assert 0.2 < float(notes["baseline"]) < 0.3 < float(notes["share"])
+    assert notes["quotes"].count("\n") == len(alert.evidence) - 1
+    assert notes["quotes"].startswith("[shop, en] ")
+    assert [q.at for q in alert.evidence] == sorted((q.at for q in alert.evidence), reverse=True)
+    whole = next(alert for alert in alerts.values() if alert.rule == "all")
+    assert whole.annotations["summary"].endswith(": all feedback")
+    assert whole.annotations["runbook_url"] == "https://r.example"
+
+
+def test_a_tick_in_the_middle_says_nothing() -> None:
+    states, alerts = firing_series()
+    now = max(state.last_s for state in states.values())
+    result = ENGINE.tick(states, alerts, datetime.fromtimestamp(now + 5, UTC))
+    assert result.states == {} and result.alerts == ()
+
+
+def test_an_alert_that_was_lost_is_told_again_as_the_same_incident() -> None:
+    states, alerts = firing_series()
+    now = datetime.fromtimestamp(max(state.last_s for state in states.values()), UTC)
+    result = ENGINE.tick(states, {}, now)
+    assert {alert.incident for alert in result.alerts} == {alert.incident for alert in alerts.values()}
+
+
+@pytest.mark.parametrize(
+    "rules", [(), (replace(RULES[0], severity="critical"),), (replace(RULES[0], group_by=("source",)),)]
+)
+def test_alerts_of_changed_rules_are_resolved(rules: tuple[Rule, ...]) -> None:
+    states, alerts = firing_series()
+    now = datetime.fromtimestamp(max(state.last_s for state in states.values()), UTC) + timedelta(seconds=1)
+    result = Engine(rules).tick(states, alerts, now)
+    ended = {alert.fingerprint for alert in result.alerts if alert.state == "resolved"}
+    assert ended == set(alerts)
+    begun = [alert for alert in result.alerts if alert.state == "firing"]
+    assert len(begun) == (1 if rules and rules[0].severity == "critical" else 0)
+    after = Engine(rules).tick(states | result.states, {a.fingerprint: a for a in begun}, now)
+    assert after.states == {} and after.alerts == ()
+
+
+def test_filters_and_groups() -> None:
+    item = replace(feed.sample(1, 1, negative=True, topic="billing"), language="uz-Cyrl")
+    assert [key.rule for key in ENGINE.series_keys(item)] == ["by-topic", "all", "pairs"]
+    assert ENGINE.series_keys(item)[2] == Key("default", "pairs", "topic=billing,source=shop")
+    assert [key.rule for key in ENGINE.series_keys(replace(item, language="uzb"))] == ["by-topic", "all"]
+    odd = replace(item, topic="a,b=%/é\x00")
+    (key, *_) = ENGINE.series_keys(odd)
+    assert series_labels(key.series) == (("topic", "a,b=%/é"),)
+
+
+def test_an_item_from_the_future_counts_as_now() -> None:
+    now = feed.START + timedelta(minutes=5)
+    item = replace(feed.sample(1, 1, negative=False), at=feed.START + timedelta(days=300))
+    result = ENGINE.evaluate([item], {}, now)
+    assert {state.last_s for state in result.states.values()} == {now.timestamp()}
