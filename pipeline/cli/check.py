@@ -49,7 +49,8 @@ def check(show: bool, config: Path | None) -> int:
         return FAILED
     read_from = f"read {loaded.file}" if loaded and loaded.file else "no settings file: the defaults hold"
     used = sum(origin.startswith("OVOZ_") for origin in loaded.origins.values()) if loaded else 0
-    click.echo(f"{read_from}, {used} environment variables, {count} alert rules ({rules or 'those of Ovoz'}): no faults")
+    whose = rules or "those of Ovoz"
+    click.echo(f"{read_from}, {used} environment variables, {count} alert rules ({whose}): no faults")
     return DONE
 
 
@@ -82,8 +83,8 @@ def _unknown_services(loaded: Loaded) -> Iterator[str]:
     for index, url in enumerate(urls):
         if Apprise.instantiate(url, suppress_exceptions=True) is None:
             yield (
-                f"{loaded.origins['alerts', 'apprise']}: alerts.apprise[{index}]: found {url.partition('://')[0]}:// …, "
-                "expected the address of a service that Apprise knows; write instead: see "
+                f"{loaded.origins['alerts', 'apprise']}: alerts.apprise[{index}]: found "
+                f"{url.partition('://')[0]}:// …, expected the address of a service that Apprise knows; write instead: see "
                 "https://github.com/caronc/apprise#supported-notifications"
             )
 

@@ -35,7 +35,8 @@ def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], clic
     """A click command with `--config` (passed as `config`) and `--debug`."""
 
     def make(function: Callable[..., Any]) -> click.Command:
-        return click.command(name, **attributes)(with_config(function))
+        made: click.Command = click.command(name, cls=click.Command, **attributes)(with_config(function))
+        return made
 
     return make
 
@@ -47,10 +48,16 @@ def with_config(function: F) -> F:
         if value:
             context.find_root().meta["ovoz.debug"] = True
 
-    function = click.option("--debug", is_flag=True, expose_value=False, callback=remember,
-                            help="Show the traceback of a failure.")(function)  # fmt: skip
-    return click.option("--config", type=click.Path(path_type=Path), metavar="FILE",
-                        help="Settings file; default: OVOZ_CONFIG, else ovoz.toml here if it is there.")(function)  # fmt: skip
+    debug = click.option(
+        "--debug", is_flag=True, expose_value=False, callback=remember, help="Show the traceback of a failure."
+    )
+    config = click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Settings file; default: OVOZ_CONFIG, else ovoz.toml here if it is there.",
+    )
+    return config(debug(function))
 
 
 def settings_of(config: Path | None) -> Settings:

@@ -59,9 +59,11 @@ def gather(settings: Settings, now: datetime) -> dict[str, Any]:
             log, ends = client.log_identity(topics.raw.name), client.ends(topics.raw.name)
             seen["lag"] = [
                 row
-                for topic in (topics.raw, topics.scored, topics.dead)
+                for topic, stage in ((topics.raw, "classify"), (topics.scored, "fold"), (topics.dead, "fold"))
                 for row in lag(
-                    topic.name, client.ends(topic.name), client.committed(settings.worker.group, topic.name)
+                    topic.name,
+                    client.ends(topic.name),
+                    client.committed(f"{settings.worker.group}-{stage}", topic.name),
                 )
             ]
     except BrokerAway as error:

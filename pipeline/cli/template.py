@@ -41,7 +41,8 @@ def reference() -> str:
     """docs/configuration.md."""
     parts = [_INTRODUCTION]
     for section, cls in sections():
-        parts.append(f"\n## [{section}]\n\n{_about(cls)}\n\n| Key | Default | Expected | What it does |\n|---|---|---|---|\n")
+        parts.append(f"\n## [{section}]\n\n{_about(cls)}\n\n")
+        parts.append("| Key | Default | Expected | What it does |\n|---|---|---|---|\n")
         for field, key in keys(cls):
             default = "none" if field.default in (None, ()) else f"`{toml(field.default)}`"
             cells = (f"`{field.name}`", default, key.kind.expected, key.help)
