@@ -18,7 +18,7 @@ _HIDDEN = re.compile(
 )
 _SPACES = re.compile(r"\s+")
 _WORD = re.compile(r"[^\W\d_]+")
-_LINK = re.compile(r"(?<=\w)([.:])(?=[\w/])|(?<=\])(\()")
+_LINK = re.compile(r"(?<=\w)[.:](?=[\w/])|\](?=\()")
 _HARMLESS = str.maketrans({"<": "‹", ">": "›", "&": "＆", "@": "@\u200b", "`": "'", "\\": "＼"})
 _BREAK = "\u200b"  # zero-width space: invisible to a reader, ends a mention or a link for a program
 
