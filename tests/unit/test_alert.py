@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from alerts.alert import fingerprint, incident
+from alerts.alert import Quote, fingerprint, incident
 from alerts.quotes import KEPT, MAX_CHARS, alike, clean, harmless, quote, remember
 from tests import feed
 
@@ -63,7 +63,7 @@ def test_an_edit_replaces_the_quote_and_old_ones_fall_out() -> None:
     edited = replace(item, text="it came broken in two")
     assert [q.text for q in remember(remember((), item), edited)] == ["it came broken in two"]
     assert remember((), replace(item, text="\x00 \n")) == ()
-    kept = (quote(item),)
+    kept: tuple[Quote, ...] = (quote(item),)
     for number in range(2, 30):
         kept = remember(kept, feed.sample(number, number, negative=True, text=chr(96 + number) * 5))
     assert len(kept) <= KEPT and kept[-1].text[0] == chr(96 + 29)
