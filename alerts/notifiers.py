@@ -69,9 +69,16 @@ class AlertmanagerNotifier:
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, alerts: Sequence[Alert], now: datetime) -> None:
-        """Deliver `alerts` as of `now`, the clock that the Alertmanagers share."""
+        """Deliver `alerts` as of `now`, the clock that the Alertmanagers share.
+
+        Of several incidents of one fingerprint only the newest is posted. The caller must not post the end
+        of an older one once a newer one is firing.
+        """
         if not alerts:
             return
+        # Alertmanager knows label sets, not incidents: the end of an older one would end the newer one too.
+        newest = {alert.fingerprint: alert for alert in sorted(alerts, key=lambda alert: alert.starts_at)}
+        alerts = tuple(newest.values())
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
         session = self._session

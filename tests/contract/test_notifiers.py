@@ -6,7 +6,7 @@ import json
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -215,6 +215,17 @@ async def test_a_firing_alert_is_a_lease_and_a_resolved_one_ends_now(receiver: R
     assert first["generatorURL"] == "https://d.example.com"
     assert datetime.fromisoformat(second["startsAt"]) == resolved.starts_at
     assert datetime.fromisoformat(second["endsAt"]) == NOW
+
+
+async def test_the_end_of_an_older_incident_does_not_end_the_newer_one(receiver: Receiver) -> None:
+    notifier = AlertmanagerNotifier([f"http://{receiver.url}"], 300)
+    older, newer = alert(resolved=True), replace(alert(), starts_at=NOW)
+    assert older.fingerprint == newer.fingerprint
+    await notifier.send([newer, older], NOW)
+    await notifier.close()
+    ((body,),) = receiver.bodies
+    assert body["startsAt"] == NOW.isoformat()
+    assert datetime.fromisoformat(body["endsAt"]) > NOW
 
 
 async def test_a_start_ahead_of_the_clock_is_brought_back(receiver: Receiver) -> None:
