@@ -158,7 +158,7 @@ def dashboard() -> Dashboard:
         board.with_panel(panel)
 
     board.with_row(Row("Whether all of it is heard"))
-    for panel in (
+    for watched in (
         _number("Workers", "Workers that answer.", "none", 'sum(up{job="ovoz-worker"})'),
         _number(
             "Unaccounted items", "Raw records passed by without a known outcome; must be 0.", "short",
@@ -207,7 +207,7 @@ def dashboard() -> Dashboard:
             'sum by (alertname, severity, alertstate) (ALERTS{component="pipeline"})', ("Time", "Value"),
         ),
     ):  # fmt: skip
-        board.with_panel(panel)
+        board.with_panel(watched)
     return board
 
 

@@ -1,0 +1,414 @@
+"""The deployment's real configuration in real servers, as far as that goes without a container engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
+
+import pytest
+import sqlalchemy as sa
+import yaml
+from prometheus_client import generate_latest
+
+from alerts.alert import Alert
+from pipeline.broker import free_port
+from pipeline.exporter import Exporter
+from pipeline.metrics import WORKER, WorkerMetrics
+from pipeline.settings import Labels
+from pipeline.store.engine import connect, upgrade
+from pipeline.store.read import Snapshot, WindowSum
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+T = TypeVar("T")
+PASSWORD = "4c6f6e67207365637265742070617373"
+
+
+def absent(what: str) -> Any:
+    """Skip on a laptop, fail in CI."""
+    say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+    say(f"needs {what}, which is not here")
+
+
+def program(*names: str) -> str:
+    """The path of the first of these programs that is installed."""
+    folders = [str(folder) for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *folders])
+    for name in names:
+        if found := shutil.which(name, path=path):
+            return found
+    return str(absent(" or ".join(names)))
+
+
+def run(*command: str | Path, **options: Any) -> str:
+    """What a program prints; its failure shows all of it."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, **options)
+    assert done.returncode == 0, f"{command}: {done.stdout}"
+    return done.stdout
+
+
+@contextmanager
+def serving(command: list[str], log: Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A server in the background, ended with the block."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, **options)
+    try:
+        yield process
+    except AssertionError as error:
+        error.add_note(log.read_text("utf-8", "replace")[-3000:])
+        raise
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def until(found: Callable[[], T | None], what: str, seconds: float = 20) -> T:
+    """What `found` gives once it gives something; what is refused meanwhile is asked again."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if got := found():
+                return got
+        except OSError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"{what}: not within {seconds:g} s")
+
+
+def get(url: str, **query: str) -> Any:
+    """The JSON answer of a server on this machine."""
+    with urlopen(f"{url}?{urlencode(query)}" if query else url, timeout=10) as answer:
+        return json.load(answer)
+
+
+def filled() -> WorkerMetrics:
+    """A worker's metrics with something in every one of them."""
+    now = datetime.now(UTC)
+    shown = Snapshot(partitions=[0])
+    for topic, sentiment, count in (("delivery", "negative", 3), ("delivery", "positive", 1), ("price", "neutral", 2)):
+        shown.totals["shop", topic, sentiment] = count
+        for window in ("5m", "1h", "24h"):
+            entry = shown.windows.setdefault(("shop", topic, window), WindowSum())
+            entry.count[sentiment] += count
+            entry.score_e6 += count * (-500_000 if sentiment == "negative" else 250_000)
+    labels = (("severity", "critical"), ("topic", "delivery"))
+    shown.firing = [
+        Alert(
+            rule="negative-spike", workspace="default", labels=labels, annotations={}, state="firing",
+            starts_at=now, ends_at=None, evidence=(), incident="1",
+        )
+    ]  # fmt: skip
+    shown.last_event = shown.last_success = {"shop": now}
+    metrics = WorkerMetrics(Labels(), lambda: shown)
+    touch(metrics)
+    return metrics
+
+
+def touch(metrics: WorkerMetrics) -> None:
+    """Let a little happen to every metric that is not read from the store."""
+    for one in WORKER:
+        if one.stored:
+            continue
+        outcome = {"outcome": "refused"}
+        named = [outcome.get(label, f"some-{label}") for label in one.labels]
+        metric = metrics[one.name].labels(*named) if named else metrics[one.name]
+        if one.kind == "histogram":
+            metric.observe(0.1)
+        elif one.kind == "counter":
+            metric.inc()
+        else:
+            metric.set(1)
+
+
+@pytest.mark.prometheus
+def test_configuration_is_valid() -> None:
+    run(program("promtool"), "check", "config", DEPLOY / "prometheus/prometheus.yml")
+    run(program("promtool"), "check", "rules", DEPLOY / "prometheus/rules/pipeline.yml")
+    run(program("amtool"), "check-config", DEPLOY / "alertmanager/alertmanager.yml")
+
+
+@pytest.mark.prometheus
+@pytest.mark.parametrize("file", sorted((DEPLOY / "prometheus/tests").glob("*.yml")), ids=lambda file: file.name)
+def test_alert_rules_pass_their_own_tests(file: Path) -> None:
+    run(program("promtool"), "test", "rules", file)
+
+
+@pytest.mark.prometheus
+def test_metrics_keep_to_the_conventions() -> None:
+    text = generate_latest(filled().registry).decode()
+    assert {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")} == {one.name for one in WORKER}
+    assert run(program("promtool"), "check", "metrics", input=text) == ""
+
+
+@pytest.mark.prometheus
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [
+        (("alertname=negative-spike", "severity=critical"), "page"),
+        (("alertname=negative-spike", "severity=warning"), "notify"),
+        (("alertname=negative-spike", "severity=info"), "record"),
+        (("alertname=OvozNoWorker", "component=pipeline", "severity=critical"), "page"),
+        (("alertname=OvozLagGrowing", "component=pipeline", "severity=warning"), "notify"),
+    ],
+)
+def test_alerts_go_to_whom_they_concern(labels: tuple[str, ...], receiver: str) -> None:
+    config = f"--config.file={DEPLOY / 'alertmanager/alertmanager.yml'}"
+    # Above the answer, some releases warn of the flag.
+    assert run(program("amtool"), "config", "routes", "test", config, *labels).split()[-1] == receiver
+
+
+def settings_of(service: str, **changed: str) -> list[str]:
+    """The flags that the compose file starts a service with, some of them changed for this machine."""
+    flags = dict(flag.removeprefix("--").split("=", 1) for flag in SERVICES[service]["command"])
+    assert not {"config.file", *changed} - {*flags, "web.listen-address"}
+    return [f"--{name}={value}" for name, value in (flags | changed).items()]
+
+
+@contextmanager
+def alertmanager(folder: Path) -> Iterator[str]:
+    """The address of an Alertmanager that runs the deployment's configuration."""
+    port = free_port()
+    changed = {
+        "config.file": str(DEPLOY / "alertmanager/alertmanager.yml"),
+        "storage.path": str(folder / "alertmanager"),
+        "web.listen-address": f"127.0.0.1:{port}",
+    }
+    command = [program("alertmanager", "prometheus-alertmanager"), *settings_of("alertmanager", **changed)]
+    with serving(command, folder / "alertmanager.log"):
+        url = f"http://127.0.0.1:{port}"
+        until(lambda: get(f"{url}/api/v2/status"), "Alertmanager answers")
+        yield url
+
+
+@contextmanager
+def prometheus(folder: Path, addresses: dict[str, str]) -> Iterator[str]:
+    """The address of a Prometheus that runs the deployment's configuration, at these addresses."""
+    port = free_port()
+    shutil.copytree(DEPLOY / "prometheus", folder / "prometheus")
+    config = yaml.safe_load((folder / "prometheus/prometheus.yml").read_text("utf-8"))
+    config["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    for job in config["scrape_configs"]:
+        # Names of containers mean nothing here.
+        job.pop("dns_sd_configs", None)
+        job["static_configs"] = [{"targets": [addresses.get(job["job_name"], f"127.0.0.1:{port}")]}]
+    config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [addresses["alertmanager"]]
+    (folder / "prometheus/prometheus.yml").write_text(yaml.safe_dump(config), "utf-8")
+    changed = {
+        "config.file": str(folder / "prometheus/prometheus.yml"),
+        "storage.tsdb.path": str(folder / "prometheus-data"),
+        "web.listen-address": f"127.0.0.1:{port}",
+    }
+    with serving([program("prometheus"), *settings_of("prometheus", **changed)], folder / "prometheus.log"):
+        yield f"http://127.0.0.1:{port}"
+
+
+def dashboard_queries() -> list[str]:
+    board = json.loads((DEPLOY / "grafana/dashboards/voice-of-the-customer.json").read_text("utf-8"))
+    put = {"$__rate_interval": "8s", "$source": ".*", "$window": "1h"}
+    queries = []
+    for panel in board["panels"]:
+        for target in panel.get("targets", []):
+            query = target["expr"]
+            for name, value in put.items():
+                query = query.replace(name, value)
+            assert "$" not in query
+            queries.append(query)
+    return queries
+
+
+@pytest.mark.prometheus
+async def test_every_query_of_the_dashboard_shows_a_real_scrape(tmp_path: Path) -> None:
+    metrics = filled()
+    exporter = Exporter(metrics, lambda: None)
+    worker = (await exporter.start("127.0.0.1", 0)).removeprefix("http://").removesuffix("/metrics")
+    try:
+        await asyncio.to_thread(watch, tmp_path, worker, metrics)
+    finally:
+        await exporter.stop()
+
+
+def watch(folder: Path, worker: str, metrics: WorkerMetrics) -> None:
+    with alertmanager(folder) as receiver:
+        addresses = {"ovoz-worker": worker, "ovoz-ingest": "127.0.0.1:9", "alertmanager": receiver.removeprefix("http://")}
+        with prometheus(folder, addresses) as server:
+
+            def shows(query: str) -> list[float] | None:
+                touch(metrics)
+                answer = get(f"{server}/api/v1/query", query=query)
+                assert answer["status"] == "success" and not answer.get("warnings")
+                values = [float(series["value"][1]) for series in answer["data"]["result"]]
+                return values if values and not any(math.isnan(value) for value in values) else None
+
+            for query in dashboard_queries():
+                until(lambda query=query: shows(query), query)
+            assert shows('sum(feedback_items{topic="delivery"})') == [4.0]
+            sources = get(f"{server}/api/v1/label/source/values", **{"match[]": "feedback_items"})["data"]
+            assert sources == ["shop"]
+
+            # This one fires at once; through the deployment's route it must reach the receiver `page`.
+            def told() -> Any:
+                found = get(f"{receiver}/api/v2/alerts", filter='alertname="OvozAlertReceiverRefused"')
+                return [one["name"] for alert in found for one in alert["receivers"]]
+
+            assert until(told, "the alert reaches Alertmanager") == ["page"]
+
+
+@pytest.mark.prometheus
+def test_alertmanager_keeps_what_a_worker_tells_it(tmp_path: Path) -> None:
+    with alertmanager(tmp_path) as url:
+        alert = {"labels": {"alertname": "negative-spike", "severity": "warning", "topic": "delivery"}}
+        body = json.dumps([alert]).encode()
+        with urlopen(Request(f"{url}/api/v2/alerts", body, {"Content-Type": "application/json"}), timeout=10) as answer:
+            assert answer.status == 200
+        (kept,) = until(lambda: get(f"{url}/api/v2/alerts"), "the alert is kept")
+        assert [one["name"] for one in kept["receivers"]] == ["notify"]
+        # The container's health check.
+        check = [part.replace("http://127.0.0.1:9093", url) for part in SERVICES["alertmanager"]["healthcheck"]["test"]]
+        run(program("amtool"), *check[2:])
+
+
+@pytest.fixture
+def postgres_folder() -> Iterator[tuple[Path, dict[str, Any]]]:
+    """A folder for PostgreSQL and how to start its programs, which refuse to run as root."""
+    # Not under tmp_path, whose parents belong to the user that runs the tests alone.
+    folder = Path(tempfile.mkdtemp(prefix="ovoz-postgres-"))
+    options: dict[str, Any] = {"cwd": folder}
+    try:
+        if os.geteuid() == 0:
+            try:
+                shutil.chown(folder, "postgres", "postgres")
+            except LookupError:
+                absent("the user postgres")
+            options |= {"user": "postgres", "group": "postgres", "extra_groups": []}
+        yield folder, options
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.postgres
+def test_database_is_made_and_started_as_in_its_container(
+    postgres_folder: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, options = postgres_folder
+    given, command = SERVICES["postgres"]["environment"], SERVICES["postgres"]["command"]
+    secret = folder / "secret"
+    secret.write_text(PASSWORD + "\n", "utf-8")
+    data = ["-D", str(folder / "data")]
+    # What the image's entry point does at its first start.
+    asked = [f"--username={given['POSTGRES_USER']}", f"--pwfile={secret}", *shlex.split(given["POSTGRES_INITDB_ARGS"])]
+    run(program("initdb"), *data, *asked, **options)
+    with (folder / "data/pg_hba.conf").open("a") as rules:
+        rules.write("host all all all scram-sha-256\n")
+    port = free_port()
+    local = ["-c", "listen_addresses=127.0.0.1", "-c", f"port={port}", "-c", f"unix_socket_directories={folder}"]
+    assert command[0] == "postgres"
+    with serving([program("postgres"), *data, *command[1:], *local], tmp_path / "postgres.log", **options):
+        health = [program("pg_isready"), *SERVICES["postgres"]["healthcheck"]["test"][2:], f"--port={port}"]
+        until(lambda: subprocess.run(health).returncode == 0, "PostgreSQL is ready")
+        run(program("createdb"), "-h", str(folder), "-p", str(port), "-U", given["POSTGRES_USER"], given["POSTGRES_DB"])
+        url = SERVICES["worker"]["environment"]["OVOZ_STORE_URL"]
+        url = re.sub(r"\$\{[^}]*\}", PASSWORD, url).replace("postgres:5432", f"127.0.0.1:{port}")
+        url = url.replace("postgresql://", "postgresql+psycopg://")
+        engine = connect(url)
+        try:
+            upgrade(engine)
+            with engine.connect() as connection:
+                assert connection.scalar(sa.text("show max_connections")) == "200"
+                assert connection.scalar(sa.text("show data_checksums")) == "on"
+                assert "item" in sa.inspect(connection).get_table_names()
+        finally:
+            engine.dispose()
+        wrong = connect(url.replace(PASSWORD, "wrong"))
+        try:
+            with pytest.raises(sa.exc.OperationalError, match="password authentication failed"):
+                wrong.connect()
+        finally:
+            wrong.dispose()
+
+
+@pytest.mark.kafka
+def test_broker_starts_from_its_containers_variables(tmp_path: Path) -> None:
+    home = os.environ.get("OVOZ_KAFKA_HOME") or absent("Apache Kafka in OVOZ_KAFKA_HOME")
+    java = [program("java"), "-cp", f"{home}/libs/*"]
+    broker, controller = free_port(), free_port()
+    given: dict[str, str] = {}
+    for variable, value in SERVICES["kafka"]["environment"].items():
+        for name, here in (
+            ("PLAINTEXT://:9092", f"PLAINTEXT://127.0.0.1:{broker}"),
+            ("kafka:9092", f"127.0.0.1:{broker}"),
+            ("127.0.0.1:9093", f"127.0.0.1:{controller}"),
+            ("/var/lib/kafka/data", str(tmp_path / "data")),
+        ):
+            value = value.replace(name, here)
+        given[variable] = value
+    for folder in ("image", "mounted", "made"):
+        (tmp_path / folder).mkdir()
+    for name in ("server.properties", "log4j2.yaml", "tools-log4j2.yaml"):
+        (tmp_path / "image" / name).touch()
+    # The image's entry point: variables become configuration, and an empty folder is formatted.
+    folders = ["--default-configs-dir", "image", "--mounted-configs-dir", "mounted", "--final-configs-dir", "made"]
+    run(*java, "kafka.docker.KafkaDockerWrapper", "setup", *folders, cwd=tmp_path, env={**os.environ, **given})
+    made = (tmp_path / "made/server.properties").read_text("utf-8")
+    assert "auto.create.topics.enable=false" in made and "heap" not in made
+    start = [*java, *shlex.split(given["KAFKA_HEAP_OPTS"]), "kafka.Kafka", "made/server.properties"]
+    with serving(start, tmp_path / "kafka.log", cwd=tmp_path):
+        # The container's health check, without the script around it.
+        check = [*java, "org.apache.kafka.tools.BrokerApiVersionsCommand", "--bootstrap-server", f"127.0.0.1:{broker}"]
+        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "timeout": 30}
+        until(lambda: subprocess.run(check, **quiet).returncode == 0, "Kafka answers", 40)
+
+
+@pytest.fixture
+def answering() -> Iterator[tuple[str, list[int]]]:
+    """A server's URL, and the statuses that it will answer."""
+    statuses: list[int] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(statuses.pop(0))
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/readyz", statuses
+        server.shutdown()
+        thread.join()
+
+
+def test_health_check_is_the_answer_of_the_service(answering: tuple[str, list[int]]) -> None:
+    url, statuses = answering
+    statuses.extend((200, 503))
+
+    def check(where: str) -> int:
+        # A proxy that does not exist: the check must not ask it.
+        env = {**os.environ, "HEALTHCHECK_URL": where, "http_proxy": "http://127.0.0.1:9"}
+        return subprocess.run([sys.executable, DEPLOY / "healthcheck.py"], env=env, capture_output=True).returncode
+
+    assert [check(url), check(url), check("http://127.0.0.1:9/")] == [0, 1, 1]
