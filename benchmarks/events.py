@@ -54,8 +54,11 @@ class Truth:
     items: int
 
 
-def events(count: int, *, now: datetime, seed: int = 7, hours: float = 20.0) -> list[Event]:
-    """`count` records whose event times lie in the `hours` before `now` (UTC)."""
+def events(count: int, *, now: datetime, seed: int = 7, hours: float = 20.0, unique: bool = False) -> list[Event]:
+    """`count` records whose event times lie in the `hours` before `now` (UTC).
+
+    `unique`: no duplicates, edits or further versions.
+    """
     rng = random.Random(seed)
     items: list[dict[str, Any] | None] = []
     versions: dict[str, int] = {}
@@ -65,12 +68,12 @@ def events(count: int, *, now: datetime, seed: int = 7, hours: float = 20.0) -> 
         if draw < 0.01:
             items.append(None)
             continue
-        if draw < 0.2 and items:
+        if draw < 0.2 and items and not unique:
             again = rng.choice(items[-2000:])
             if again is not None:
                 items.append(again)
                 continue
-        if draw < 0.42 and versions:
+        if draw < 0.42 and versions and not unique:
             name = rng.choice(list(versions)[-500:])
         else:
             name = f"item-{index}"

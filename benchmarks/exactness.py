@@ -49,7 +49,11 @@ PARTITIONS: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a run does. `without`: safeguards switched off, to see the proof fail."""
+    """What a run does.
+
+    `without`: safeguards switched off, to see the proof fail. `unique`: every item is sent once, in one
+    version. `delay_ms`: least duration of a model batch, so that a backlog stands at each rebalance.
+    """
 
     items: int = 20_000
     kills: int = 10
@@ -61,6 +65,8 @@ class Plan:
     broker: str = "embedded"
     store: str = "sqlite"
     without: tuple[str, ...] = ()
+    unique: bool = False
+    delay_ms: float = 0.0
     seed: int = 7
     catch_up_s: float = CATCH_UP_S
     repair_after_s: float = 5.0
@@ -77,10 +83,10 @@ class Result:
 class Workers:
     """The worker processes of a run; whoever ends is started again under the same number."""
 
-    def __init__(self, folder: Path, count: int, config: str, tuning: str, without: Sequence[str]) -> None:
+    def __init__(self, folder: Path, count: int, config: str, tuning: str, options: Sequence[str]) -> None:
         self.ports = [free_port() for _ in range(count)]
         self._folder = folder
-        self._without = without
+        self._options = options
         self._processes: list[subprocess.Popen[bytes] | None] = [None] * count
         self._stopped = False
         self.restarts = 0
@@ -92,8 +98,7 @@ class Workers:
     def start(self, number: int) -> None:
         """Start one."""
         command = [sys.executable, "-m", "benchmarks.worker", "--config", str(self._folder / f"worker-{number}.toml")]
-        for name in self._without:
-            command += ["--without", name]
+        command += self._options
         with (self._folder / f"worker-{number}.log").open("ab") as output:
             self._processes[number] = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
@@ -175,6 +180,13 @@ def _tuning(plan: Plan, group: str) -> str:
     )
 
 
+def _options(plan: Plan) -> list[str]:
+    options = ["--delay-ms", str(plan.delay_ms)]
+    for name in plan.without:
+        options += ["--without", name]
+    return options
+
+
 def _restart(server: Any) -> Callable[[], None]:
     def restart() -> None:
         server.kill()
@@ -198,12 +210,12 @@ def run(plan: Plan, say: Callable[[str], None] = print) -> Result:
             f'[kafka]\nbootstrap = "{bootstrap}"\nprefix = "{prefix}"\npartitions = {PARTITIONS}\n'
             f'[store]\nurl = "{url}"\n'
         )
-        workers = Workers(folder, plan.workers, config, _tuning(plan, prefix), plan.without)
+        workers = Workers(folder, plan.workers, config, _tuning(plan, prefix), _options(plan))
         stack.callback(workers.stop)
         workers.keep_up()
         kafka = Kafka(bootstrap=bootstrap, prefix=prefix, partitions=PARTITIONS)
         now = datetime.now(UTC)
-        sent = events(plan.items, now=now, seed=plan.seed)
+        sent = events(plan.items, now=now, seed=plan.seed, unique=plan.unique)
         want = truth(sent, KeywordClassifier())
         started = time.monotonic()
         bus = Bus(kafka, delivery_timeout_s=600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -24,8 +25,13 @@ class KeywordClassifier:
 
     model = "keyword@000000000000"
 
+    def __init__(self, delay_s: float = 0.0) -> None:
+        """`delay_s`: how long each call takes at least, so that a backlog forms."""
+        self._delay_s = delay_s
+
     def classify(self, texts: Sequence[str], languages: Sequence[str | None] = ()) -> list[Prediction]:
         """One prediction a text."""
+        time.sleep(self._delay_s)
         return [self._one(text) for text in texts]
 
     def _one(self, text: str) -> Prediction:

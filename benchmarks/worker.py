@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--stage", default="all")
     parser.add_argument("--model", choices=("keyword", "settings"), default="keyword")
     parser.add_argument("--without", choices=names, action="append", default=[], help="switch a safeguard off")
+    parser.add_argument("--delay-ms", type=float, default=0.0, help="least duration of a batch of the keyword model")
     chosen = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     status = asyncio.run(_run(chosen))
@@ -38,7 +39,7 @@ def main() -> int:
 
 async def _run(chosen: argparse.Namespace) -> int:
     safeguards = Safeguards(**{name: False for name in chosen.without})
-    classifier = KeywordClassifier() if chosen.model == "keyword" else None
+    classifier = KeywordClassifier(chosen.delay_ms / 1000) if chosen.model == "keyword" else None
     settings = load(chosen.config, {})
     worker = Worker(settings, chosen.stage, classifier=classifier, safeguards=safeguards)
     loop = asyncio.get_running_loop()

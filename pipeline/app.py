@@ -77,7 +77,7 @@ def build(settings: Settings, stage: Stage, failed: Callable[[BaseException], No
         topic_allow_declare=False,
         topic_partitions=kafka.partitions,
         topic_replication_factor=kafka.replication,
-        stream_wait_empty=False,
+        stream_wait_empty=not stage.acknowledge_own_generation,
         broker_max_poll_records=256,
         broker_session_timeout=worker.session_timeout_s,
         broker_heartbeat_interval=worker.session_timeout_s / 6,
