@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
 import zlib
@@ -16,6 +15,7 @@ import orjson
 
 MAX_LINE_BYTES: Final = 1_048_576
 KEPT_BYTES: Final = 500_000
+_COMPRESSED_BYTES: Final = 16_384
 _GZIP: Final = b"\x1f\x8b"
 _DELIMITERS: Final = (",", ";", "\t", "|")
 
@@ -46,7 +46,7 @@ class SourceError(RuntimeError):
 def opened(raw: io.BufferedReader) -> BinaryIO:
     """The stream itself, or what is in it if it is gzip; told by its first bytes."""
     if raw.peek(2)[:2] == _GZIP:
-        return io.BufferedReader(gzip.GzipFile(fileobj=raw), 262_144)
+        return io.BufferedReader(_Gunzip(raw), 262_144)
     return raw
 
 
@@ -74,6 +74,36 @@ def sniff(header: bytes) -> str | None:
     outside = "".join(text.split('"')[::2])
     best = max(_DELIMITERS, key=outside.count)
     return best if best in outside else None
+
+
+class _Gunzip(io.RawIOBase):
+    """Decompresses as much as is asked for; of a cut file it gives everything up to the cut before it fails."""
+
+    def __init__(self, raw: io.BufferedReader) -> None:
+        self._raw = raw
+        self._member = zlib.decompressobj(31)
+        self._rest = b""
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a part of the buffer. Raises EOFError and zlib.error for damaged data."""
+        while True:
+            if self._member.eof:
+                self._rest = self._member.unused_data or self._raw.read(_COMPRESSED_BYTES)
+                if not self._rest.strip(b"\0"):
+                    return 0
+                self._member = zlib.decompressobj(31)
+            self._rest = self._rest or self._raw.read(_COMPRESSED_BYTES)
+            if not self._rest:
+                raise EOFError("it ends in the middle")
+            out = self._member.decompress(self._rest, len(buffer))
+            self._rest = self._member.unconsumed_tail
+            if out:
+                buffer[: len(out)] = out
+                return len(out)
 
 
 class _Lines:
@@ -104,7 +134,7 @@ class _Lines:
                 rest = line
                 while rest and not rest.endswith(b"\n"):
                     rest = self._stream.readline(MAX_LINE_BYTES)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        except (EOFError, zlib.error) as error:
             raise SourceError(f"the gzip data is damaged after line {self._number}: {error}") from error
         return self._number, line.removesuffix(b"\n").removesuffix(b"\r")
 
