@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.backbone import PAD, Packed
+from models.graph import DOWN_RANGE, UP_RANGE
 
 
 class Layer(nn.Module):  # type: ignore[misc]  # torch is not followed
@@ -35,7 +36,8 @@ class Layer(nn.Module):  # type: ignore[misc]  # torch is not followed
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, hidden // self.heads).permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], attn_mask=visible)
         x = self.attention_norm(x + self.out(mixed.transpose(1, 2).reshape(batch, tokens, hidden)))
-        normed: Tensor = self.output_norm(x + self.down(functional.gelu(self.up(x))))
+        wide = functional.gelu(self.up(x.clamp(*UP_RANGE))).clamp(*DOWN_RANGE)
+        normed: Tensor = self.output_norm(x + self.down(wide))
         return normed
 
 

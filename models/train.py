@@ -41,7 +41,7 @@ REPEATS: Final[Mapping[str, float]] = {
     "banking77": 0.4,
     "mams": 0.6,
 }
-MAX_TOKENS: Final = 56
+MAX_TOKENS: Final = 48
 _BUCKET_BATCHES: Final = 40
 _IGNORE: Final = -100
 

@@ -1,0 +1,124 @@
+"""A trained encoder → an artifact folder: activation ranges, temperatures, the int8 graph, the manifest."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from models import artifact, batching, graph
+from models.backbone import PAD, Array
+from models.classifier import SENTIMENTS, TOPICS, UNKNOWN_LANGUAGE
+from models.corpus import LANGUAGES
+from models.encoder import Encoder
+from models.preprocess import CLEANING_VERSION
+
+MAX_TOKENS: Final = 128
+_LINEAR: Final = ("qkv", "out", "up", "down")
+_LEAST_FOR_OWN_TEMPERATURE: Final = 150
+
+
+def padded(ids: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """[texts, longest], filled on the right with PAD."""
+    table = np.full((len(ids), max(map(len, ids))), PAD, np.int64)
+    for row, pieces in enumerate(ids):
+        table[row, : len(pieces)] = pieces
+    return table
+
+
+def ranges(model: Encoder, ids: Sequence[Sequence[int]]) -> dict[str, tuple[float, float]]:
+    """What each linear layer reads over `ids`, by its name: the bounds of its int8 input.
+
+    The wide products get their training bounds, the others the extremes seen.
+    """
+    found: dict[str, tuple[float, float]] = {}
+
+    def watch(name: str) -> Any:
+        def hook(_: object, inputs: tuple[torch.Tensor]) -> None:
+            low, high = found.get(name, (0.0, 0.0))
+            found[name] = min(low, inputs[0].min().item()), max(high, inputs[0].max().item())
+
+        return hook
+
+    modules = {name: m for name, m in model.named_modules() if name.rpartition(".")[2] in _LINEAR}
+    handles = [module.register_forward_pre_hook(watch(name)) for name, module in modules.items()]
+    with torch.inference_mode():
+        for batch in batching.by_length([len(pieces) for pieces in ids]):
+            model(torch.from_numpy(padded([ids[i] for i in batch])))
+    for handle in handles:
+        handle.remove()
+    fixed = {"up": graph.UP_RANGE, "down": graph.DOWN_RANGE}
+    return {name: fixed.get(name.rpartition(".")[2], bounds) for name, bounds in found.items()}
+
+
+def temperature(logits: Array, labels: NDArray[np.int64], *, binary: bool) -> float:
+    """The divisor of `logits` that makes `labels` most likely, to 2 % (0.3 to 5).
+
+    `binary`: logits [n, k] are k independent decisions with labels [n, k] of 0 and 1; else labels [n].
+    """
+    best, least = 1.0, float("inf")
+    for divisor in np.geomspace(0.3, 5, 142):
+        scaled = logits.astype(np.float64) / divisor
+        if binary:
+            loss = float(np.mean(np.logaddexp(0, scaled) - labels * scaled))
+        else:
+            top = scaled.max(axis=1, keepdims=True)
+            norm = np.log(np.exp(scaled - top).sum(axis=1)) + top[:, 0]
+            loss = float(np.mean(norm - scaled[np.arange(len(labels)), labels]))
+        if loss < least:
+            best, least = float(divisor), loss
+    return round(best, 4)
+
+
+def calibrate(
+    logits: Array, labels: NDArray[np.int64], languages: Sequence[str], *, binary: bool
+) -> artifact.Calibration:
+    """A temperature for all (`und`) and one for each language with enough texts to tell."""
+    tags = np.array(languages)
+    found = {UNKNOWN_LANGUAGE: temperature(logits, labels, binary=binary)}
+    for language in sorted(set(languages)):
+        chosen = tags == language
+        if chosen.sum() >= _LEAST_FOR_OWN_TEMPERATURE:
+            found[language] = temperature(logits[chosen], labels[chosen], binary=binary)
+    return artifact.Calibration(temperature=found)
+
+
+def write(
+    folder: Path,
+    *,
+    name: str,
+    model: Encoder,
+    heads: Mapping[str, int],
+    tokenizer: Tokenizer,
+    language: Path,
+    bounds: graph.Ranges | None,
+    calibration: Mapping[str, artifact.Calibration],
+    card: str,
+) -> str:
+    """Write and seal the folder; the hash of its weights. `bounds` None writes fp32 weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parameters = {key: value.numpy() for key, value in model.state_dict().items()}
+    built = graph.build(parameters, heads=heads, ranges=bounds)
+    (folder / artifact.WEIGHTS).write_bytes(built.SerializeToString(deterministic=True))
+    tokenizer.no_truncation()
+    tokenizer.save(str(folder / artifact.TOKENIZER), pretty=False)
+    if language.resolve() != (folder / artifact.LANGUAGE).resolve():
+        shutil.copy(language, folder / artifact.LANGUAGE)
+    config = artifact.Config(
+        name=name,
+        topics=TOPICS,
+        languages=LANGUAGES,
+        max_tokens=MAX_TOKENS,
+        cleaning=CLEANING_VERSION,
+        calibration=calibration,
+        sentiments=SENTIMENTS,
+    )
+    (folder / artifact.CONFIG).write_text(config.to_json(), encoding="utf-8")
+    (folder / artifact.CARD).write_text(card, encoding="utf-8")
+    return artifact.seal(folder)
