@@ -153,7 +153,7 @@ class _Reader:
             elif name not in specs:
                 near = get_close_matches(name, [f.name for f in fields(cls)], 1, 0.6)
                 elsewhere = [other for other, c in sections() if name in {f.name for f in fields(c)}]
-                instead = near[0] if near else f"[{elsewhere[0]}] {name}" if elsewhere else "nothing: remove it"
+                instead = f"[{elsewhere[0]}] {name}" if elsewhere else near[0] if near else "nothing: remove it"
                 expected = f"a key of [{section}]: {', '.join(f.name for f in fields(cls))}"
                 self._fault(where, f"{section}.{_short(name)}", "an unknown key", expected, instead)
             else:

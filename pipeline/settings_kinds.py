@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -122,7 +123,7 @@ def host() -> Kind:
     """An address or host name to listen on."""
 
     def read(value: object) -> str:
-        if not isinstance(value, str) or not (_HOST.match(value) or _HOST.match(f"[{value}]")):
+        if not isinstance(value, str) or not (_HOST.match(value) or _is_address(value)):
             raise Wrong(seen(value), "127.0.0.1")
         return value
 
@@ -321,6 +322,14 @@ def _split(url: str) -> SplitResult | None:
     except ValueError:
         return None
     return parts if parts.netloc and (parts.hostname or "@" in parts.netloc) else None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_port(text: str) -> bool:

@@ -84,8 +84,8 @@ def _unknown_services(loaded: Loaded) -> Iterator[str]:
         if Apprise.instantiate(url, suppress_exceptions=True) is None:
             yield (
                 f"{loaded.origins['alerts', 'apprise']}: alerts.apprise[{index}]: found "
-                f"{url.partition('://')[0]}:// …, expected the address of a service that Apprise knows; write instead: see "
-                "https://github.com/caronc/apprise#supported-notifications"
+                f"{url.partition('://')[0]}:// …, expected the address of a service that Apprise knows; "
+                "write instead: see https://github.com/caronc/apprise#supported-notifications"
             )
 
 
