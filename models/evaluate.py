@@ -173,11 +173,12 @@ _TASKS: Final[dict[str, _View]] = {"sentiment": _sentiment, "topic": _topic, "ur
 
 
 def _task(model: str, task: str, rows: Sequence[Row], predictions: Sequence[Prediction], view: _View) -> list[Score]:
+    mixed = len({row.source for row in rows}) > 1
     groups: dict[str, list[tuple[int, int, float]]] = {}
     for row, prediction in zip(rows, predictions, strict=True):
         seen = view(row, prediction)
         if seen is not None:
-            for group in ("all", row.language, f"{row.source}/{row.language}"):
+            for group in {"all", row.language, f"{row.source}/{row.language}" if mixed else "all"}:
                 groups.setdefault(group, []).append(seen)
     found = []
     for group, items in sorted(groups.items()):
