@@ -9,6 +9,8 @@ import os
 import re
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -33,7 +35,7 @@ from pipeline.broker import free_port
 from pipeline.exporter import Exporter
 from pipeline.metrics import WORKER, WorkerMetrics
 from pipeline.settings import Labels
-from pipeline.store.engine import connect, upgrade
+from pipeline.store.engine import connect
 from pipeline.store.read import Snapshot, WindowSum
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +69,9 @@ def run(*command: str | Path, **options: Any) -> str:
 
 
 @contextmanager
-def serving(command: list[str], log: Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+def serving(
+    command: list[str], log: Path, end: signal.Signals = signal.SIGTERM, **options: Any
+) -> Iterator[subprocess.Popen[bytes]]:
     """A server in the background, ended with the block."""
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, **options)
@@ -77,7 +81,7 @@ def serving(command: list[str], log: Path, **options: Any) -> Iterator[subproces
         error.add_note(log.read_text("utf-8", "replace")[-3000:])
         raise
     finally:
-        process.terminate()
+        process.send_signal(end)
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
@@ -96,6 +100,12 @@ def until(found: Callable[[], T | None], what: str, seconds: float = 20) -> T:
             pass
         time.sleep(0.1)
     raise AssertionError(f"{what}: not within {seconds:g} s")
+
+
+def accepts(port: int) -> bool:
+    """Whether something listens there."""
+    with socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
 
 
 def get(url: str, **query: str) -> Any:
@@ -252,7 +262,11 @@ async def test_every_query_of_the_dashboard_shows_a_real_scrape(tmp_path: Path) 
 
 def watch(folder: Path, worker: str, metrics: WorkerMetrics) -> None:
     with alertmanager(folder) as receiver:
-        addresses = {"ovoz-worker": worker, "ovoz-ingest": "127.0.0.1:9", "alertmanager": receiver.removeprefix("http://")}
+        addresses = {
+            "ovoz-worker": worker,
+            "ovoz-ingest": "127.0.0.1:9",
+            "alertmanager": receiver.removeprefix("http://"),
+        }
         with prometheus(folder, addresses) as server:
 
             def shows(query: str) -> list[float] | None:
@@ -290,95 +304,142 @@ def test_alertmanager_keeps_what_a_worker_tells_it(tmp_path: Path) -> None:
         run(program("amtool"), *check[2:])
 
 
-@pytest.fixture
-def postgres_folder() -> Iterator[tuple[Path, dict[str, Any]]]:
-    """A folder for PostgreSQL and how to start its programs, which refuse to run as root."""
+@pytest.fixture(scope="module")
+def database() -> Iterator[str]:
+    """The URL of a PostgreSQL that was made and is started as in its container."""
+    given, command = SERVICES["postgres"]["environment"], SERVICES["postgres"]["command"]
     # Not under tmp_path, whose parents belong to the user that runs the tests alone.
     folder = Path(tempfile.mkdtemp(prefix="ovoz-postgres-"))
     options: dict[str, Any] = {"cwd": folder}
+    data, port, secret = ["-D", str(folder / "data")], free_port(), folder / "secret"
+    secret.write_text(PASSWORD + "\n", "utf-8")
     try:
         if os.geteuid() == 0:
+            # PostgreSQL refuses to run as root.
             try:
                 shutil.chown(folder, "postgres", "postgres")
             except LookupError:
                 absent("the user postgres")
             options |= {"user": "postgres", "group": "postgres", "extra_groups": []}
-        yield folder, options
+        # What the image's entry point does at its first start.
+        asked = shlex.split(given["POSTGRES_INITDB_ARGS"])
+        run(program("initdb"), *data, f"--username={given['POSTGRES_USER']}", f"--pwfile={secret}", *asked, **options)
+        with (folder / "data/pg_hba.conf").open("a") as rules:
+            rules.write("host all all all scram-sha-256\n")
+        local = ["-c", "listen_addresses=127.0.0.1", "-c", f"port={port}", "-c", f"unix_socket_directories={folder}"]
+        assert command[0] == "postgres"
+        # SIGINT, the compose file's stop signal, does not wait for clients to leave.
+        with serving([program("postgres"), *data, *command[1:], *local], folder / "log", signal.SIGINT, **options):
+            health = [program("pg_isready"), *SERVICES["postgres"]["healthcheck"]["test"][2:], f"--port={port}"]
+            until(lambda: subprocess.run(health).returncode == 0, "PostgreSQL is ready")
+            made = ("-h", str(folder), "-p", str(port), "-U", given["POSTGRES_USER"], given["POSTGRES_DB"])
+            run(program("createdb"), *made)
+            url = re.sub(r"\$\{[^}]*\}", PASSWORD, SERVICES["worker"]["environment"]["OVOZ_STORE_URL"])
+            yield url.replace("@postgres:5432/", f"@127.0.0.1:{port}/")
     finally:
         shutil.rmtree(folder)
 
 
-@pytest.mark.postgres
-def test_database_is_made_and_started_as_in_its_container(
-    postgres_folder: tuple[Path, dict[str, Any]], tmp_path: Path
-) -> None:
-    folder, options = postgres_folder
-    given, command = SERVICES["postgres"]["environment"], SERVICES["postgres"]["command"]
-    secret = folder / "secret"
-    secret.write_text(PASSWORD + "\n", "utf-8")
-    data = ["-D", str(folder / "data")]
-    # What the image's entry point does at its first start.
-    asked = [f"--username={given['POSTGRES_USER']}", f"--pwfile={secret}", *shlex.split(given["POSTGRES_INITDB_ARGS"])]
-    run(program("initdb"), *data, *asked, **options)
-    with (folder / "data/pg_hba.conf").open("a") as rules:
-        rules.write("host all all all scram-sha-256\n")
-    port = free_port()
-    local = ["-c", "listen_addresses=127.0.0.1", "-c", f"port={port}", "-c", f"unix_socket_directories={folder}"]
-    assert command[0] == "postgres"
-    with serving([program("postgres"), *data, *command[1:], *local], tmp_path / "postgres.log", **options):
-        health = [program("pg_isready"), *SERVICES["postgres"]["healthcheck"]["test"][2:], f"--port={port}"]
-        until(lambda: subprocess.run(health).returncode == 0, "PostgreSQL is ready")
-        run(program("createdb"), "-h", str(folder), "-p", str(port), "-U", given["POSTGRES_USER"], given["POSTGRES_DB"])
-        url = SERVICES["worker"]["environment"]["OVOZ_STORE_URL"]
-        url = re.sub(r"\$\{[^}]*\}", PASSWORD, url).replace("postgres:5432", f"127.0.0.1:{port}")
-        url = url.replace("postgresql://", "postgresql+psycopg://")
-        engine = connect(url)
-        try:
-            upgrade(engine)
-            with engine.connect() as connection:
-                assert connection.scalar(sa.text("show max_connections")) == "200"
-                assert connection.scalar(sa.text("show data_checksums")) == "on"
-                assert "item" in sa.inspect(connection).get_table_names()
-        finally:
-            engine.dispose()
-        wrong = connect(url.replace(PASSWORD, "wrong"))
-        try:
-            with pytest.raises(sa.exc.OperationalError, match="password authentication failed"):
-                wrong.connect()
-        finally:
-            wrong.dispose()
-
-
-@pytest.mark.kafka
-def test_broker_starts_from_its_containers_variables(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an Apache Kafka that the compose file's variables configured."""
     home = os.environ.get("OVOZ_KAFKA_HOME") or absent("Apache Kafka in OVOZ_KAFKA_HOME")
-    java = [program("java"), "-cp", f"{home}/libs/*"]
-    broker, controller = free_port(), free_port()
+    java, folder = [program("java"), "-cp", f"{home}/libs/*"], tmp_path_factory.mktemp("kafka")
+    port, controller = free_port(), free_port()
     given: dict[str, str] = {}
     for variable, value in SERVICES["kafka"]["environment"].items():
         for name, here in (
-            ("PLAINTEXT://:9092", f"PLAINTEXT://127.0.0.1:{broker}"),
-            ("kafka:9092", f"127.0.0.1:{broker}"),
+            ("PLAINTEXT://:9092", f"PLAINTEXT://127.0.0.1:{port}"),
+            ("kafka:9092", f"127.0.0.1:{port}"),
             ("127.0.0.1:9093", f"127.0.0.1:{controller}"),
-            ("/var/lib/kafka/data", str(tmp_path / "data")),
+            ("/var/lib/kafka/data", str(folder / "data")),
         ):
             value = value.replace(name, here)
         given[variable] = value
-    for folder in ("image", "mounted", "made"):
-        (tmp_path / folder).mkdir()
+    for name in ("image", "mounted", "made"):
+        (folder / name).mkdir()
     for name in ("server.properties", "log4j2.yaml", "tools-log4j2.yaml"):
-        (tmp_path / "image" / name).touch()
+        (folder / "image" / name).touch()
     # The image's entry point: variables become configuration, and an empty folder is formatted.
     folders = ["--default-configs-dir", "image", "--mounted-configs-dir", "mounted", "--final-configs-dir", "made"]
-    run(*java, "kafka.docker.KafkaDockerWrapper", "setup", *folders, cwd=tmp_path, env={**os.environ, **given})
-    made = (tmp_path / "made/server.properties").read_text("utf-8")
+    run(*java, "kafka.docker.KafkaDockerWrapper", "setup", *folders, cwd=folder, env={**os.environ, **given})
+    made = (folder / "made/server.properties").read_text("utf-8")
     assert "auto.create.topics.enable=false" in made and "heap" not in made
     start = [*java, *shlex.split(given["KAFKA_HEAP_OPTS"]), "kafka.Kafka", "made/server.properties"]
-    with serving(start, tmp_path / "kafka.log", cwd=tmp_path):
+    with serving(start, folder / "log", cwd=folder):
         # The container's health check, without the script around it.
-        check = [*java, "org.apache.kafka.tools.BrokerApiVersionsCommand", "--bootstrap-server", f"127.0.0.1:{broker}"]
+        check = [*java, "org.apache.kafka.tools.BrokerApiVersionsCommand", "--bootstrap-server", f"127.0.0.1:{port}"]
+        until(lambda: accepts(port), "Kafka listens", 40)
         quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "timeout": 30}
         until(lambda: subprocess.run(check, **quiet).returncode == 0, "Kafka answers", 40)
+        yield f"127.0.0.1:{port}"
+
+
+@pytest.mark.postgres
+def test_database_has_its_options_and_asks_for_its_password(database: str) -> None:
+    url = database.replace("postgresql://", "postgresql+psycopg://")
+    for password, lets_in in ((PASSWORD, True), ("wrong", False)):
+        engine = connect(url.replace(PASSWORD, password))
+        try:
+            if lets_in:
+                with engine.connect() as connection:
+                    assert connection.scalar(sa.text("show max_connections")) == "200"
+                    assert connection.scalar(sa.text("show data_checksums")) == "on"
+            else:
+                with pytest.raises(sa.exc.OperationalError, match="password authentication failed"):
+                    engine.connect()
+        finally:
+            engine.dispose()
+
+
+@pytest.mark.kafka
+@pytest.mark.postgres
+def test_services_count_an_item_with_their_own_commands_and_variables(
+    database: str, kafka_broker: str, tmp_path: Path
+) -> None:
+    made = run("sh", DEPLOY / "make-env.sh", tmp_path / ".env")
+    token = made.splitlines()[-1]
+    answers = dict(line.split("=", 1) for line in (tmp_path / ".env").read_text("utf-8").splitlines())
+    ports = {"ingest": free_port(), "worker": free_port()}
+
+    def start(name: str) -> tuple[list[str], dict[str, str]]:
+        given = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
+        for variable, value in SERVICES[name]["environment"].items():
+            value = re.sub(r"\$\{(\w+)[^}]*\}", lambda found: answers[found[1]], value)
+            given[variable] = value.replace("kafka:9092", kafka_broker)
+            for port in ("8080", "9108"):
+                here = str(ports.get(name))
+                given[variable] = re.sub(rf"(^|127\.0\.0\.1:){port}\b", rf"\g<1>{here}", given[variable])
+        here = {"OVOZ_STORE_URL": database, "OVOZ_INGEST_DATA_DIR": "ingest", "OVOZ_WORKER_DATA_DIR": "worker"}
+        # Nobody else on this network is to be let in while the test runs.
+        here |= {"OVOZ_INGEST_HOST": "127.0.0.1", "OVOZ_WORKER_HOST": "127.0.0.1"}
+        given |= {variable: value for variable, value in here.items() if variable in given}
+        return [sys.executable, "-m", "pipeline", *SERVICES[name]["command"]], given
+
+    def healthy(env: dict[str, str]) -> bool:
+        check = [sys.executable, str(DEPLOY / "healthcheck.py")]
+        return subprocess.run(check, env=env, capture_output=True).returncode == 0
+
+    command, env = start("migrate")
+    run(*command, cwd=tmp_path, env=env)
+    ingest, ingest_env = start("ingest")
+    worker, worker_env = start("worker")
+    with (
+        serving(ingest, tmp_path / "ingest.log", cwd=tmp_path, env=ingest_env),
+        serving(worker, tmp_path / "worker.log", cwd=tmp_path, env=worker_env),
+    ):
+        until(lambda: healthy(ingest_env), "the intake is healthy", 40)
+        item = json.dumps({"source": "shop", "id": "1", "text": "The courier came two hours late"}).encode()
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+        with urlopen(Request(f"http://127.0.0.1:{ports['ingest']}/v1/feedback", item, headers), timeout=20) as answer:
+            assert answer.status == 202
+        until(lambda: healthy(worker_env), "the worker is healthy", 60)
+
+        def counted() -> list[str]:
+            with urlopen(f"http://127.0.0.1:{ports['worker']}/metrics", timeout=10) as page:
+                return re.findall(r'^feedback_items\{.*source="shop".*\} 1\.0$', page.read().decode(), re.MULTILINE)
+
+        assert len(until(counted, "the item is counted", 40)) == 1
 
 
 @pytest.fixture
