@@ -176,8 +176,8 @@ class _Progress:
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
             self._bar = Progress(TextColumn("{task.description}", markup=False), BarColumn(),
-                                 TextColumn("{task.percentage:3.0f} % {task.fields[items]:,} items"), TimeRemainingColumn(),
-                                 console=Console(stderr=True))  # fmt: skip
+                                 TextColumn("{task.percentage:3.0f} % {task.fields[items]:,} items"),
+                                 TimeRemainingColumn(), console=Console(stderr=True))  # fmt: skip
             sizes = [Path(file).stat().st_size for file in self._files if file != "-"]
             self._task = self._bar.add_task("", total=sum(sizes) if "-" not in self._files else None, items=0)
             self._bar.start()
