@@ -141,7 +141,7 @@ class Workers:
                     match = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line)
                     if match and not line.startswith("#"):
                         labels = tuple(sorted(re.findall(r'(\w+)="([^"]*)"', match[2] or "")))
-                        sums[match[1], labels] += float(match[3])
+                        sums[match[1], labels] += float(match[3])  # type: ignore[assignment]
         return sums
 
 
@@ -326,7 +326,7 @@ def _wait(plan: Plan, workers: Workers, engine: Any, want: Truth) -> bool:
 
 def _compare(result: Result, workers: Workers, engine: Any, kafka: Kafka, want: Truth) -> None:
     with reading(engine) as connection:
-        cells = {tuple(key): value for key, value in read.cells(connection).items()}
+        cells: dict[Any, tuple[int, int]] = {tuple(key): value for key, value in read.cells(connection).items()}
         dead = read.dead_count(connection)
     wrong = list(unequal(cells, want.cells, (0, 0)))
     result.facts["cells"] = len(want.cells)
@@ -346,7 +346,7 @@ def _compare(result: Result, workers: Workers, engine: Any, kafka: Kafka, want: 
 
 def _compare_metrics(result: Result, workers: Workers, engine: Any, want: Truth) -> None:
     """The sum over the workers' /metrics: live items and windows."""
-    expected = Counter[tuple[str, str, str]]()
+    expected: Counter[Any] = Counter()
     for (_, _, source, _, topic, _, sentiment), (count, _) in want.cells.items():
         expected[source, topic, sentiment] += count
     deadline, wrong = time.monotonic() + 30, ["no worker showed its metrics"]
@@ -360,8 +360,8 @@ def _compare_metrics(result: Result, workers: Workers, engine: Any, want: Truth)
             continue
         if datetime.now(UTC).minute != before.minute:
             continue
-        shown: Counter[tuple[str, ...]] = Counter()
-        in_windows: Counter[tuple[str, ...]] = Counter()
+        shown: Counter[Any] = Counter()
+        in_windows: Counter[Any] = Counter()
         for (name, pairs), value in sums.items():
             labels = dict(pairs)
             if name == "feedback_items":
@@ -378,8 +378,8 @@ def _compare_metrics(result: Result, workers: Workers, engine: Any, want: Truth)
     result.differences += wrong[:10]
 
 
-def _windows_by_workspace(engine: Any, want: Truth, now: datetime) -> dict[tuple[str, ...], int]:
-    sums: Counter[tuple[str, ...]] = Counter()
+def _windows_by_workspace(engine: Any, want: Truth, now: datetime) -> dict[Any, int]:
+    sums: Counter[Any] = Counter()
     names = sorted({key[0] for key in want.cells})
     with reading(engine) as connection:
         times = read.stream_times(connection, names, now)

@@ -72,13 +72,17 @@ class Bus:
         done = loop.create_future()
         left = len(futures)
 
+        def arrived() -> None:
+            if not done.done():
+                done.set_result(None)
+
         def finished(_: object) -> None:
             nonlocal left
             with count_lock:
                 left -= 1
                 last = left == 0
             if last:
-                loop.call_soon_threadsafe(lambda: done.done() or done.set_result(None))
+                loop.call_soon_threadsafe(arrived)
 
         count_lock = threading.Lock()
         if not futures:

@@ -22,6 +22,8 @@ from pipeline.store.read import Snapshot
 from pipeline.windows import SCORE_UNIT
 
 OTHER: Final = "other"
+DEAD_STAGES: Final = frozenset({"classify", "fold", "replay"})
+DEAD_REASONS: Final = frozenset({"csv", "empty", "encoding", "json", "schema", "schema_version", "too_long"})
 
 LATENCY_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60, 300)
 INFERENCE_BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -136,7 +138,7 @@ class WorkerMetrics:
     """
 
     def __init__(self, labels: Labels, snapshot: Callable[[], Snapshot | None] = lambda: None) -> None:
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._made: dict[str, Any] = {}
         for definition in WORKER:
@@ -156,6 +158,11 @@ class WorkerMetrics:
         for (source, channel, topic, sentiment), count in Count(items).items():
             labels = (self.source(source), channel, self.topic(topic), sentiment)
             self["feedback_scored_total"].labels(*labels).inc(count)
+
+    def buried(self, stage: str, reason: str) -> None:
+        """Count a dead letter. What it says of itself comes from the wire: unknown words are shown as other."""
+        labels = (stage if stage in DEAD_STAGES else OTHER, reason if reason in DEAD_REASONS else OTHER)
+        self["feedback_dead_letters_total"].labels(*labels).inc()
 
 
 class _Stored(Collector):

@@ -73,15 +73,27 @@ class Outbox:
             self._count(name, "retry", 1)
             return 0
         except Permanent as error:
-            log.error("receiver %s refuses alerts and gets no more: %s", name, error)
-            self._stopped.add(name)
-            self._count(name, "refused", 1)
-            return 0
+            return await self._refused(name, error, pending, now)
         except StoreAway as error:
             log.debug("alerts wait for the store: %s", error)
             return 0
         self._count(name, "sent", len(pending))
         return len(pending)
+
+    async def _refused(
+        self, name: str, error: Permanent, pending: Sequence[incidents.Pending], now: datetime
+    ) -> int:
+        if not error.incidents:
+            log.error("receiver %s refuses alerts and gets no more until this worker restarts: %s", name, error)
+            self._stopped.add(name)
+            self._count(name, "refused", len(pending))
+            return 0
+        log.error("receiver %s refuses %d of %d alerts: %s", name, len(error.incidents), len(pending), error)
+        # What is refused for good counts as told, or it would be tried again forever.
+        await asyncio.get_running_loop().run_in_executor(None, self._delivered, name, pending, now)
+        self._count(name, "refused", len(error.incidents))
+        self._count(name, "sent", len(pending) - len(error.incidents))
+        return len(pending) - len(error.incidents)
 
     def _due(self, receiver: Receiver, now: datetime) -> list[incidents.Pending]:
         with reading(self._engine) as connection:

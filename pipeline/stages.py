@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from models.classifier import Classifier
 from pipeline.app import Message
@@ -18,7 +18,7 @@ from pipeline.codec import DecodeError, decode_dead, decode_scored, encode_dead
 from pipeline.dead_letter import Fuse
 from pipeline.metrics import WorkerMetrics
 from pipeline.patience import persist
-from pipeline.records import DeadLetter
+from pipeline.records import DeadLetter, Scored
 from pipeline.settings import Settings
 from pipeline.store.engine import StoreAway
 from pipeline.store.transaction import Arrival, Folded, Store
@@ -27,10 +27,8 @@ from pipeline.topics import Topics
 log = logging.getLogger("ovoz.stages")
 
 
-class Sender(Protocol):
-    """Sends one record and returns once the broker has it. Raises BrokerAway."""
-
-    def __call__(self, topic: str, key: bytes, value: bytes, partition: int | None) -> Awaitable[None]: ...
+Sender = Callable[[str, bytes, bytes, int | None], Awaitable[None]]
+"""Sends (topic, key, value, partition) and returns once the broker has it. Raises BrokerAway."""
 
 
 class Logs:
@@ -171,7 +169,8 @@ class FoldStage:
         log_identity = self._logs[topic]
         arrivals = []
         for message in messages:
-            scored, dead = (), None
+            scored: tuple[Scored, ...] = ()
+            dead = None
             try:
                 if topic == self._topics.dead.name:
                     dead = decode_dead(message.value)
@@ -214,7 +213,7 @@ class FoldStage:
         for source in changes.late:
             metrics["feedback_late_items_total"].labels(metrics.source(source)).inc()
         for letter in folded.dead:
-            metrics["feedback_dead_letters_total"].labels(letter.stage, letter.reason).inc()
+            metrics.buried(letter.stage, letter.reason)
         for name, count in (
             ("replaced", changes.replaced),
             ("retracted", changes.retracted),

@@ -73,13 +73,16 @@ def upgrade(engine: sa.Engine) -> tuple[str | None, str]:
 
 
 def prepare(engine: sa.Engine) -> None:
-    """Make the schema in an empty database; refuse one that an older or newer Ovoz made."""
+    """Make the schema in an empty database. Raises StoreError for one that an older or newer Ovoz made, StoreAway."""
     head = ScriptDirectory.from_config(_alembic()).get_current_head()
-    with engine.connect() as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
-    if found is None:
-        upgrade(engine)
-    elif found != head:
+    try:
+        with engine.connect() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+        if found is None:
+            upgrade(engine)
+    except sa.exc.DBAPIError as error:
+        raise (StoreAway(str(error.orig).strip()) if away(error) else error) from error
+    if found not in (None, head):
         where = engine.url.render_as_string()
         known = {script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()}
         remedy = "run: ovoz store upgrade" if found in known else "run the newer version of Ovoz that made it"

@@ -49,13 +49,22 @@ def due(
     """
     alert, delivery = schema.alert, schema.delivery
     told = sa.and_(delivery.c.incident == alert.c.incident, delivery.c.receiver == receiver)
-    changed = delivery.c.state != alert.c.state
-    again: Any = sa.false()
+    changed: Any = delivery.c.state != alert.c.state
     if renew_after is not None:
-        lasting = sa.or_(alert.c.state == "firing", alert.c.ends_us > micros(now - RESOLVED_REPOSTS))
         stale = delivery.c.sent_us <= micros(now - renew_after)
-        again = sa.or_(delivery.c.revision != alert.c.revision, sa.and_(lasting, stale))
-        again = sa.or_(again, sa.and_(alert.c.state == "resolved", lasting, stale))
+        ended_lately = alert.c.ends_us > micros(now - RESOLVED_REPOSTS)
+        changed = sa.or_(
+            changed,
+            sa.and_(alert.c.state == "firing", sa.or_(delivery.c.revision != alert.c.revision, stale)),
+            sa.and_(alert.c.state == "resolved", ended_lately, stale),
+        )
+    # To a receiver that knows an alert by its labels, the end of an earlier incident would end a newer one.
+    newer = alert.alias("newer")
+    overtaken = sa.exists().where(
+        newer.c.workspace == alert.c.workspace,
+        newer.c.fingerprint == alert.c.fingerprint,
+        newer.c.starts_us > alert.c.starts_us,
+    )
     query = (
         sa.select(alert.c.body, alert.c.revision)
         .select_from(alert.outerjoin(delivery, told))
@@ -63,11 +72,13 @@ def due(
             alert.c.workspace.in_(list(workspaces)),
             sa.or_(
                 sa.and_(delivery.c.incident.is_(None), alert.c.state == "firing"),
-                sa.and_(delivery.c.incident.is_not(None), sa.or_(changed, again)),
+                sa.and_(delivery.c.incident.is_not(None), changed),
             ),
         )
         .order_by(alert.c.starts_us)
     )
+    if renew_after is not None:
+        query = query.where(sa.not_(overtaken))
     return [(Alert.from_json(row.body), row.revision) for row in connection.execute(query)]
 
 

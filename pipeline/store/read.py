@@ -96,8 +96,10 @@ def snapshot(connection: sa.Connection, log: str, owner: str, partitions: int, n
     if not names:
         return shown
     total = schema.total
-    for row in connection.execute(sa.select(total).where(total.c.workspace.in_(names))):
-        shown.totals[row.source, row.topic, row.sentiment] += row.count
+    for source_name, topic, sentiment, count in connection.execute(
+        sa.select(total.c.source, total.c.topic, total.c.sentiment, total.c.count).where(total.c.workspace.in_(names))
+    ):
+        shown.totals[source_name, topic, sentiment] += count
     for name, at in stream_times(connection, names, now).items():
         _add_windows(connection, shown, name, at)
     alert, source = schema.alert, schema.source
@@ -269,31 +271,31 @@ def latest_negative(connection: sa.Connection, limit: int = 5) -> list[Any]:
 
 def cells(connection: sa.Connection) -> dict[Cell, tuple[int, int]]:
     """All cells: (count, score in millionths)."""
-    return {
-        Cell(*row[:7]): (int(row.count), int(row.score_e6))  # type: ignore[arg-type]
-        for row in connection.execute(sa.select(schema.cell))
-    }
+    names = (*Cell._fields, "count", "score_e6")
+    rows = connection.execute(sa.select(*(schema.cell.c[name] for name in names)))
+    return {Cell._make(labels): (int(count), int(score)) for *labels, count, score in rows}
 
 
 def recount(connection: sa.Connection) -> dict[Cell, tuple[int, int]]:
     """The cells as the items say they must be."""
     table = schema.item
-    names = ("workspace", "minute", "source", "channel", "topic", "language", "sentiment")
-    keys = [table.c[name] for name in names]
+    keys = [table.c[name] for name in Cell._fields]
     query = (
-        sa.select(*keys, sa.func.count().label("n"), sa.func.sum(table.c.score_e6).label("score"))
+        sa.select(*keys, sa.func.count(), sa.func.sum(table.c.score_e6))
         .where(table.c.minute.is_not(None))
         .group_by(*keys)
     )
-    return {Cell(*row[:7]): (int(row.n), int(row.score)) for row in connection.execute(query)}
+    return {Cell._make(labels): (int(count), int(score)) for *labels, count, score in connection.execute(query)}
 
 
 def totals(connection: sa.Connection) -> dict[tuple[str, str, str, str], int]:
     """(workspace, source, topic, sentiment) → live items, as kept; zeros left out."""
+    table = schema.total
+    query = sa.select(table.c.workspace, table.c.source, table.c.topic, table.c.sentiment, table.c.count)
     return {
-        (row.workspace, row.source, row.topic, row.sentiment): int(row.count)
-        for row in connection.execute(sa.select(schema.total))
-        if row.count
+        (space, source, topic, said): int(count)
+        for space, source, topic, said, count in connection.execute(query)
+        if count
     }
 
 

@@ -62,6 +62,14 @@ def item_row(scored: Scored, held: Held) -> dict[str, Any]:
     }
 
 
+# The columns of `item_row` of what counts nowhere.
+NOTHING_COUNTED: Final = {
+    **dict.fromkeys(("minute", "topic", "language", "sentiment", "topics", "urgency", "model", "text")),
+    **dict.fromkeys(("rating", "author_hash", "customer_id", "touchpoint", "url")),
+    "score_e6": 0,
+}
+
+
 def held(row: Any) -> Held:
     """What the store holds of an item, from the columns of `item` that `transaction` reads."""
     if row.minute is None:

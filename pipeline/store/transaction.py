@@ -23,7 +23,7 @@ from pipeline.ledger import Ledger, Span, runs
 from pipeline.records import DeadLetter, RawPosition, Scored
 from pipeline.store import incidents, schema
 from pipeline.store.engine import StoreAway, away, insert
-from pipeline.store.rows import dead_row, held, item_row, micros, moment
+from pipeline.store.rows import NOTHING_COUNTED, dead_row, held, item_row, micros, moment
 
 IDS_PER_QUERY: Final = 900
 
@@ -162,7 +162,7 @@ class Store:
         for item in scored:
             identities[item.feedback.workspace].add(item.feedback.feedback_id)
         before = _held(connection, identities) if self._safeguards.version_by_identity else {}
-        changes = fold(scored, before, horizons, late_after=self._late_after)
+        changes = fold(scored, before, horizons, late_after=self._late_after, now=now)
         _write_items(connection, changes)
         _write_cells(connection, changes)
         _write_times(connection, scored, changes, now)
@@ -173,6 +173,12 @@ class Store:
         floor = _floor(now, self._retention)
         rows = [{"workspace": name, "floor_minute": floor} for name in sorted(names)]
         connection.execute(insert(connection)(table).on_conflict_do_nothing(), rows)
+        # A floor that lies too high was set by a clock that ran ahead: it counts again from where it should be.
+        connection.execute(
+            sa.update(table)
+            .where(table.c.workspace.in_(sorted(names)), table.c.floor_minute > floor)
+            .values(floor_minute=floor)
+        )
         query = sa.select(table).where(table.c.workspace.in_(sorted(names)))
         return {
             row.workspace: Horizon(row.floor_minute, None if row.watermark_us is None else moment(row.watermark_us))
@@ -251,10 +257,14 @@ class Store:
                 .where(past)
                 .group_by(cells.c.source, cells.c.topic, cells.c.sentiment)
             ).all()
-            _add_totals(connection, {(name, *key): -int(count) for *key, count in gone})  # type: ignore[misc]
+            _add_totals(connection, {(name, *key): -int(count) for *key, count in gone})
             connection.execute(sa.delete(cells).where(past))
             removed = connection.execute(
                 sa.delete(items).where(items.c.workspace == name, items.c.expires_minute < floor)
+            ).rowcount
+            # What is remembered for longer than it counts keeps only what it takes to know it again.
+            removed += connection.execute(
+                sa.update(items).where(items.c.workspace == name, items.c.minute < floor).values(NOTHING_COUNTED)
             ).rowcount
             connection.execute(sa.update(spaces).where(spaces.c.workspace == name).values(floor_minute=floor))
             return int(removed)
@@ -293,6 +303,10 @@ def _lock(connection: sa.Connection, partition_of_scored: tuple[str, int]) -> No
     )
 
 
+def _greatest(connection: sa.Connection) -> Any:
+    return sa.func.max if connection.dialect.name == "sqlite" else sa.func.greatest
+
+
 def _floor(now: datetime, retention: timedelta) -> int:
     return int((now - retention).timestamp() // 60)
 
@@ -317,7 +331,9 @@ def _write_items(connection: sa.Connection, changes: Changes) -> None:
         return
     upsert = insert(connection)(schema.item)
     keys = ("workspace", "feedback_id")
-    values = {c.name: upsert.excluded[c.name] for c in schema.item.columns if c.name not in keys}
+    values: dict[str, Any] = {c.name: upsert.excluded[c.name] for c in schema.item.columns if c.name not in keys}
+    # An edit may move an item back in time: it is remembered as long as any of its versions would count.
+    values["expires_minute"] = _greatest(connection)(schema.item.c.expires_minute, upsert.excluded.expires_minute)
     rows = [item_row(*changes.items[identity]) for identity in sorted(changes.items)]
     connection.execute(upsert.on_conflict_do_update(index_elements=keys, set_=values), rows)
 
@@ -372,7 +388,7 @@ def _write_times(connection: sa.Connection, scored: list[Scored], changes: Chang
         key = (item.feedback.workspace, item.feedback.source)
         last[key] = max(last.get(key, 0), micros(item.feedback.created_at))
     upsert = insert(connection)(schema.source)
-    greatest = sa.func.max if connection.dialect.name == "sqlite" else sa.func.greatest
+    greatest = _greatest(connection)
     connection.execute(
         upsert.on_conflict_do_update(
             index_elements=["workspace", "source"],
