@@ -91,7 +91,7 @@ def test_help(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [["nonsense"], ["replay"], ["replay", "none.jsonl"], ["worker", "--stage", "x"], ["dead", "requeue"],
-     ["token", "a b"]],  # fmt: skip
+     ["token", "a b"]],
 )
 def test_wrong_usage_is_status_2(arguments: list[str], tmp_path: Path) -> None:
     done = ovoz(*arguments, cwd=tmp_path)
