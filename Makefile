@@ -1,0 +1,49 @@
+# make demo    the whole pipeline on a day of feedback, in the terminal   (make demo ARGS="--for 60")
+# make test    the tests, in under ten minutes on two cores
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SOURCES := pipeline connectors models alerts benchmarks tests deploy
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint format docs clean
+
+help:  ## what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
+
+$(VENV)/.base: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Ovoz needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.base
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+demo: $(VENV)/.base  ## run the demo; Ctrl-C ends it
+	@$(BIN)/ovoz demo $(ARGS)
+
+test: $(VENV)/.test  ## run the tests (ARGS="tests/unit -x")
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: $(VENV)/.test  ## run the longer proofs
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(VENV)/.test  ## formatting, types, import rules
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.test  ## sort imports and mend what ruff can mend
+	$(BIN)/ruff check --fix $(SOURCES)
+
+docs: $(VENV)/.test  ## write the generated pages under docs/ again
+	$(BIN)/python -m pipeline.cli.document
+	$(BIN)/python -m deploy.document
+
+clean:  ## remove the environment and everything that a run left here
+	rm -rf $(VENV) ovoz-data .pytest_cache .mypy_cache .ruff_cache .hypothesis
