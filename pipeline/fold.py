@@ -57,12 +57,13 @@ def fold(
     horizons: Mapping[str, Horizon],
     *,
     late_after: timedelta,
+    now: datetime,
 ) -> Changes:
     """Apply scored items, in order, to what the store holds of their identities.
 
     An item whose minute lies below its workspace's retention floor is remembered but counts nowhere.
     Items more than `late_after` behind the workspace's watermark are counted, and named as late.
-    Backfilled items do not move the watermark.
+    Backfilled items do not move the watermark, and nothing moves it beyond `now`.
     """
     changes = Changes()
     current = dict(held)
@@ -77,8 +78,9 @@ def fold(
         watermark = changes.watermarks.get(feedback.workspace, horizon.watermark)
         if watermark is not None and feedback.created_at < watermark - late_after:
             changes.late.append(feedback.source)
-        if not feedback.backfill and (watermark is None or feedback.created_at > watermark):
-            changes.watermarks[feedback.workspace] = feedback.created_at
+        heard = min(feedback.created_at, now)
+        if not feedback.backfill and (watermark is None or heard > watermark):
+            changes.watermarks[feedback.workspace] = heard
         if before is not None and before.cell is not None:
             changes.cells[before.cell].add(-1, -before.score_e6)
         after = _contribution(scored, horizon.floor_minute)
