@@ -122,11 +122,11 @@ class Worker:
             await self._first(started, self._stop.wait())
             if not started.done():
                 started.cancel()
-                return 0
-            await started
-            if self._failure is None:
-                ready(self.url)
-                await self._stop.wait()
+            else:
+                await started
+                if self._failure is None:
+                    ready(self.url)
+                    await self._stop.wait()
         finally:
             await self._end(exporter)
         if isinstance(self._failure, _Disconnected):
@@ -306,9 +306,10 @@ class Worker:
         return receivers
 
     async def _measure_lag(self) -> None:
+        # A partition that moved to another worker must not stay here with its last number.
+        self._metrics["feedback_consumer_lag_records"].clear()
         for stage in self._apps:
-            for topic in stage.topics:
-                self._metrics["feedback_queue_items"].labels(stage.name).set(stage.processing.get(topic, 0))
+            self._metrics["feedback_queue_items"].labels(stage.name).set(sum(stage.processing.values()))
             for (topic, partition), records in faust_app.lag(stage.app, stage.taken).items():
                 self._metrics["feedback_consumer_lag_records"].labels(topic, partition).set(records)
 
