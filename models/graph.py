@@ -169,3 +169,16 @@ def build(
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="ovoz")
     onnx.checker.check_model(model)
     return model
+
+
+def parameters_of(model: onnx.ModelProto) -> dict[str, Array]:
+    """The parameters that an int8 graph of `build` stands for: its weights times their scales, as fp32."""
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    found: dict[str, Array] = {"words.weight": values["words"] * values["words.scale"]}
+    for name, value in values.items():
+        layer, _, part = name.rpartition(".")
+        if part == "weight" and f"{layer}.scale" in values:
+            found[name] = (value * values[f"{layer}.scale"]).T
+        elif part in ("weight", "bias"):
+            found[name] = value
+    return found
