@@ -7,6 +7,8 @@ import itertools
 import sqlite3
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -128,6 +130,18 @@ def post_all(url: str, items: Sequence[dict[str, str]]) -> None:
             await asyncio.gather(*(_drain(session, url, left) for _ in range(POSTS_AT_ONCE)))
 
     asyncio.run(main())
+
+
+def await_intake(url: str, patience_s: float = 60.0) -> None:
+    """Return once the intake whose POST address is `url` has its broker. RuntimeError when it does not get it."""
+    ready, deadline = url.removesuffix("/v1/feedback") + "/readyz", time.monotonic() + patience_s
+    while True:
+        with suppress(urllib.error.URLError):
+            urllib.request.urlopen(ready, timeout=5).close()
+            return
+        if time.monotonic() > deadline:
+            raise RuntimeError("the intake does not reach the broker")
+        time.sleep(0.1)
 
 
 def in_background(call: Callable[[], None]) -> Future[None]:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.alone import apart, model_rate, part_costs
-from benchmarks.clients import Latencies, Watch, Watched, fill, in_background, latencies, post_all
+from benchmarks.clients import Latencies, Watch, Watched, await_intake, fill, in_background, latencies, post_all
 from benchmarks.growth import Grown, flat, grow, report
 from benchmarks.processes import Running, Samples, memory_mb, processor_s, scrape
 from benchmarks.servers import EmbeddedBroker
@@ -150,6 +150,7 @@ def end_to_end(place: Installation, sizes: Sizes, findings: Findings) -> float:
     processor = spent.each(filled)
     ingest = place.start("ingest")
     ingest.wait_ready()
+    await_intake(ingest.url)
     taken = _with_intake(place, worker, ingest, sizes, filled)
     at_half = _half_load(worker, ingest, sizes, taken.rate / 2)
     peak = memory_mb(worker.pid)

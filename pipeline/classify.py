@@ -75,9 +75,7 @@ def classify(
     for feedback, raw in readable:
         prediction = None if feedback.deleted else next(answers)
         partition = workspace_partition(feedback.workspace, partitions)
-        outcome.scored[partition].append(
-            Scored(feedback=feedback, prediction=prediction, raw=raw, scored_at=now)
-        )
+        outcome.scored[partition].append(Scored(feedback=feedback, prediction=prediction, raw=raw, scored_at=now))
     return outcome
 
 

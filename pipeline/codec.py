@@ -19,6 +19,8 @@ from models.classifier import Prediction
 from pipeline.records import DeadLetter, RawPosition, Scored
 
 SCHEMA_VERSION: Final = 1
+MAX_NAME_CHARS: Final = 200
+MAX_DEAD_ID_CHARS: Final = 600
 LATEST: Final = datetime(2262, 4, 11, tzinfo=UTC)
 
 
@@ -76,7 +78,7 @@ def decode_dead(value: bytes | None) -> DeadLetter:
     fields = _object(value)
     try:
         return DeadLetter(
-            dead_id=_string(fields, "dead_id"),
+            dead_id=_string(fields, "dead_id", MAX_DEAD_ID_CHARS),
             stage=_string(fields, "stage"),
             reason=_string(fields, "reason"),
             detail=_string(fields, "detail"),
@@ -138,9 +140,7 @@ def _feedback(fields: Mapping[str, Any]) -> Feedback:
     if channel not in CHANNELS:
         raise DecodeError("schema", f"channel: {channel!r:.40} is none of {', '.join(CHANNELS)}")
     rating = fields.get("rating")
-    if rating is not None and (
-        isinstance(rating, bool) or not isinstance(rating, int | float) or not 0 <= rating <= 1
-    ):
+    if rating is not None and (isinstance(rating, bool) or not isinstance(rating, int | float) or not 0 <= rating <= 1):
         raise DecodeError("schema", "rating: must be a number from 0 to 1")
     flags = {}
     for name in ("deleted", "backfill"):
@@ -195,14 +195,14 @@ def _scored(item: object) -> Scored:
     if item.get("prediction") is not None:
         got = item["prediction"]
         try:
-            negative, neutral, positive = (float(p) for p in got["sentiment"])
-            topics = {str(name): float(p) for name, p in got["topics"].items()}
+            negative, neutral, positive = map(_probability, got["sentiment"])
+            topics = {_short(name): _probability(p) for name, p in got["topics"].items()}
             if not topics:
                 raise ValueError("topics must not be empty")
             prediction = Prediction(
                 sentiment=(negative, neutral, positive),
                 topics=topics,
-                urgency=None if got.get("urgency") is None else float(got["urgency"]),
+                urgency=None if got.get("urgency") is None else _probability(got["urgency"]),
                 language=_string(got, "language", 35),
                 model=_string(got, "model", 200),
             )
@@ -222,9 +222,21 @@ def _raw_fields(raw: RawPosition) -> list[str | int]:
 
 def _raw(value: object) -> RawPosition:
     match value:
-        case [str(log), int(partition), int(offset)] if partition >= 0 and offset >= 0:
-            return RawPosition(log=log, partition=partition, offset=offset)
+        case [str(log), int(partition), int(offset)] if 0 <= partition < 2**31 and 0 <= offset < 2**63 - 1:
+            return RawPosition(log=_short(log), partition=int(partition), offset=int(offset))
     raise DecodeError("schema", "raw: must be [log, partition, offset]")
+
+
+def _probability(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise DecodeError("schema", f"prediction: {value!r:.40} is no number from 0 to 1")
+    return float(value)
+
+
+def _short(name: str) -> str:
+    if len(name) > MAX_NAME_CHARS or "\x00" in name:
+        raise DecodeError("schema", f"{name!r:.40} is no name of at most {MAX_NAME_CHARS} characters")
+    return name
 
 
 def _string(fields: Mapping[str, Any], name: str, limit: int | None = None) -> str:

@@ -117,7 +117,7 @@ def curl(port: int, token: str) -> tuple[str, str, str]:
 
     Its workspace is another one: a message of now must not move the clock of the day that is replayed.
     """
-    item: dict[str, Any] = {"workspace": "me", "source": "me", "id": "@", "text": "Where is my order?"}
+    item: dict[str, Any] = {"workspace": "me", "source": "me", "id": "@", "text": "No courier!"}
     data = json.dumps(item, separators=(",", ":")).replace("@", "'$RANDOM'")
     return (
         f"curl http://127.0.0.1:{port}/v1/feedback --oauth2-bearer {token} \\",

@@ -92,7 +92,7 @@ class _Run:
         self._began_s = began_s
         self._midnight = midnight_before(datetime.now(UTC))
         self._messages: list[Message] = []
-        self._token = f"demo{secrets.token_hex(8)}"
+        self._token = f"demo{secrets.token_hex(6)}"
         self._receiver = Receiver()
         self._broker = EmbeddedBroker(log=folder.path / "broker.log")
         self._children: list[Child] = []

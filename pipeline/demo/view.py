@@ -19,7 +19,9 @@ from pipeline.demo.reading import Reading, Said
 
 # Where the terminal has fewer rows, everything moves together.
 ROOMY_ROWS: Final = 32
-SPARK_HOURS: Final = 8
+NAME_WIDTH: Final = 13
+SPARK_HOURS: Final = (6, 9)
+"""Hours of the small curves, where there is little room and where there is more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +58,7 @@ def draw(scene: Scene, width: int, height: int) -> list[Text]:
     curl = _curl(scene.curl, width)
     top = [_header(scene, width), *gap]
     top += strip(scene.reading.minutes, scene.clock_s, width, strip_rows)
-    left_width = max(38, width * 45 // 100)
+    left_width = max(40, width * 45 // 100)
     right_width = width - left_width - 2
     left = [_topics_title(left_width), *_topics(scene, left_width)]
     right = [
@@ -95,15 +97,16 @@ def _topics(scene: Scene, width: int) -> Iterable[Text]:
     reading = scene.reading
     firing = {dict(alert.labels).get("topic") for alert in reading.alerts if alert.state == "firing"}
     hour = min(int(scene.clock_s // 3600), 23)
-    bar_width = max(8, width - 12 - 5 - 5 - SPARK_HOURS - 2)
+    span = SPARK_HOURS[width >= 50]
+    bar_width = max(4, width - NAME_WIDTH - 5 - 6 - span)
     for topic in TOPICS:
         shares = reading.topics.get(topic, (0, 0, 0))
         total = sum(shares)
-        line = Text(f"{topic:<12}", f"bold {BAD}" if topic in firing else PLAIN)
+        line = Text(f"{topic:<{NAME_WIDTH}}", f"bold {BAD}" if topic in firing else PLAIN)
         line.append_text(share_bar(shares, bar_width))
         line.append(f"{total:>5}" if total else "    –", "bold")
         line.append(f"{shares[0] / total:>5.0%} " if total else " " * 6, BAD if topic in firing else DIM)
-        hours = [reading.hours.get(topic, {}).get(h, 0) for h in range(hour - SPARK_HOURS + 1, hour + 1)]
+        hours = [reading.hours.get(topic, {}).get(h, 0) for h in range(hour - span + 1, hour + 1)]
         yield line.append(spark(hours), SENTIMENT["negative"])
 
 

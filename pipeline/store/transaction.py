@@ -408,7 +408,8 @@ def _bury(connection: sa.Connection, letters: list[DeadLetter]) -> list[DeadLett
     new = []
     for letter in sorted(letters, key=lambda one: one.dead_id):
         upsert = insert(connection)(schema.dead_letter).values(dead_row(letter)).on_conflict_do_nothing()
-        if connection.execute(upsert).rowcount:
+        # Not by rowcount, which PostgreSQL's driver does not know here.
+        if connection.scalar(upsert.returning(schema.dead_letter.c.dead_id)) is not None:
             new.append(letter)
     return new
 

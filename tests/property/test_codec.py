@@ -28,7 +28,7 @@ TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x0
 NAME = st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,20}", fullmatch=True)
 TIMES = st.integers(0, 9 * 10**15).map(lambda us: EARLIEST + timedelta(microseconds=us))
 RAW = st.builds(
-    RawPosition, log=NAME, partition=st.integers(0, 2**31), offset=st.integers(0, MAX_VERSION)
+    RawPosition, log=NAME, partition=st.integers(0, 2**31 - 1), offset=st.integers(0, MAX_VERSION - 1)
 )  # fmt: skip
 FEEDBACK = st.builds(
     Feedback,

@@ -1,0 +1,111 @@
+"""The store on SQLite through any life: batches, redelivery, edits, deletions, pruning, new lives of a topic."""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from pipeline.records import Scored
+from pipeline.store.engine import connect, prepare
+from pipeline.windows import minute_of
+from tests.store import NOW, RETENTION, arrival, books, scored, store_on
+
+
+class Life(RuleBasedStateMachine):
+    """Whatever happens, cells, recount, totals and the newest versions agree."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory(prefix="ovoz-life-")
+        self.engine = connect(f"sqlite:///{Path(self.folder.name)}/ovoz.db")
+        prepare(self.engine)
+        self.store = store_on(self.engine)
+        self.log: list[list[Scored]] = []
+        self.life = 1
+        self.now = NOW
+        self.floor = minute_of(NOW - RETENTION)
+        self.newest: dict[str, Scored] = {}
+        self.texts: dict[tuple[str, int], Scored] = {}
+
+    def teardown(self) -> None:
+        self.engine.dispose()
+        self.folder.cleanup()
+
+    @rule(
+        record=st.lists(
+            st.tuples(
+                st.sampled_from("abcdef"),
+                st.integers(0, 5),
+                st.sampled_from(["negative", "positive"]),
+                st.integers(0, 2 * 24 * 60 + 60),
+                st.booleans(),
+            ),
+            max_size=5,
+        )
+    )
+    def deliver(self, record: list[tuple[str, int, str, int, bool]]) -> None:
+        items = []
+        for name, version, mood, age, gone in record:
+            spoken = self.now - NOW - timedelta(minutes=age)
+            made = scored(
+                name,
+                version,
+                mood=mood,
+                created_at=NOW + spoken,
+                received_at=self.now,
+                deleted=gone and age % 3 == 0,
+            )
+            items.append(self.texts.setdefault((name, version), made))
+        self.log.append(items)
+        self.fold(len(self.log) - 1, len(self.log))
+
+    @rule(data=st.data())
+    def deliver_again(self, data: st.DataObject) -> None:
+        start = data.draw(st.integers(0, len(self.log)))
+        self.fold(start, data.draw(st.integers(start, len(self.log))))
+
+    @rule()
+    def begin_a_new_life_with_everything_sent_again(self) -> None:
+        self.life += 1
+        self.store.claim(f"life-{self.life}", "feedback.scored", {0}, "me")
+        self.fold(0, len(self.log))
+
+    @rule(hours=st.integers(1, 30))
+    def let_time_pass_and_prune(self, hours: int) -> None:
+        self.now += timedelta(hours=hours)
+        self.store.prune("default", (f"life-{self.life}", 0), now=self.now)
+        if self.newest:
+            self.floor = max(self.floor, minute_of(self.now - RETENTION))
+
+    def fold(self, start: int, stop: int) -> None:
+        batch = [arrival(n, *self.log[n], log=f"life-{self.life}") for n in range(start, stop)]
+        if not batch:
+            return
+        if not self.newest and any(a.scored for a in batch):
+            self.floor = minute_of(self.now - RETENTION)
+        self.store.fold(batch, now=self.now)
+        for one in batch:
+            for item in one.scored:
+                held = self.newest.get(item.feedback.external_id)
+                if held is None or held.feedback.version < item.feedback.version:
+                    self.newest[item.feedback.external_id] = item
+
+    @invariant()
+    def everything_agrees(self) -> None:
+        live = [
+            item
+            for item in self.newest.values()
+            if not item.feedback.deleted and minute_of(item.feedback.created_at) >= self.floor
+        ]
+        assert sum(count for count, _ in books(self.engine).values()) == len(live)
+
+
+Life.TestCase.settings = settings(
+    max_examples=25, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestLife = Life.TestCase
