@@ -1,0 +1,171 @@
+"""What a fake service is, and the server that runs one with faults on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Literal, Protocol, runtime_checkable
+
+from aiohttp import web
+
+from connectors.connector import Request
+
+Verb = Literal["edit", "delete", "expire", "since"]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """Something that a customer says at the service. `rating` 1..5, where the service has ratings."""
+
+    id: str
+    text: str
+    at: datetime
+    author: str = "Dilnoza"
+    rating: int = 2
+    language: str = "en"
+
+
+class Fake(Protocol):
+    """One service's rules. `can`: what it lets happen; verbs it lacks are not called.
+
+    `edit`, `delete`: of something said before. `expire`: forget old cursors. `since`: it has history.
+    """
+
+    can: frozenset[Verb]
+
+    def routes(self) -> Sequence[web.AbstractRouteDef]:
+        """What it serves."""
+        ...
+
+    def table(self, url: str) -> dict[str, Any]:
+        """Settings of a connector that speaks to this fake, at `url`; its secrets as `env:NAME`."""
+        ...
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The secrets that `table` names, right for this fake."""
+        ...
+
+    def say(self, said: Said) -> None:
+        """A customer says something."""
+        ...
+
+    def edit(self, id: str, text: str, at: datetime) -> None:
+        """A customer changes it."""
+        ...
+
+    def delete(self, id: str, at: datetime) -> None:
+        """It is taken away."""
+        ...
+
+    def expire(self) -> None:
+        """No cursor given so far is known any more."""
+        ...
+
+
+@runtime_checkable
+class Hook(Protocol):
+    """A fake that calls webhooks."""
+
+    def deliveries(self, said: Said, url: str, at: datetime) -> Sequence[Request]:
+        """The requests that it sends for something said, signed as the vendor signs, to the hook at `url`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """What goes wrong with one request: a status, an answer cut short, no answer, or a page of HTML."""
+
+    kind: Literal["status", "cut", "silent", "html"] = "status"
+    status: int = 500
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b'{"error": "injected"}'
+
+
+HTML: Final = b"<!doctype html><html><body><h1>Service maintenance</h1></body></html>"
+
+
+class Running:
+    """`async with Running(fake) as service:` a fake on a free port of 127.0.0.1.
+
+    `faults` are taken one a request before the fake's own answer. `seen`: method and path of every request.
+    """
+
+    def __init__(self, fake: Fake) -> None:
+        self.fake = fake
+        self.faults: deque[Fault] = deque()
+        self.seen: list[str] = []
+        self._changed = asyncio.Condition()
+        self._under_way = 0
+        self.url = ""
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def table(self) -> dict[str, Any]:
+        """Settings of a connector that speaks to it."""
+        return self.fake.table(self.url)
+
+    async def __aenter__(self) -> Running:
+        app = web.Application(middlewares=[self._with_faults])
+        app.add_routes(self.fake.routes())
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    @web.middleware
+    async def _with_faults(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self.seen.append(f"{request.method} {request.path}")
+        await self._count(1)
+        try:
+            if not self.faults:
+                return await handler(request)
+            fault = self.faults.popleft()
+            if fault.kind == "silent":
+                await asyncio.sleep(3_600)
+            if fault.kind == "html":
+                return web.Response(body=HTML, content_type="text/html")
+            if fault.kind == "cut":
+                response = web.StreamResponse(headers={"Content-Length": "4096", "Content-Type": "application/json"})
+                await response.prepare(request)
+                await response.write(b'{"items": [{"id": "1", "te')
+                if request.transport is not None:
+                    request.transport.close()
+                return response
+            return web.Response(status=fault.status, headers=dict(fault.headers), body=fault.body)
+        finally:
+            await self._count(-1)
+
+    async def wait_under_way(self, requests: int) -> None:
+        """Return once exactly so many requests are being answered."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._under_way == requests)
+
+    async def _count(self, change: int) -> None:
+        async with self._changed:
+            self._under_way += change
+            self._changed.notify_all()
+
+
+# Name of the connector → module and class of its fake. A connector without one is proved on a real server.
+FAKES: Final[Mapping[str, tuple[str, str]]] = {
+    "trustpilot": ("connectors.fakes.trustpilot", "FakeTrustpilot"),
+}
+
+
+def fake_of(name: str) -> Fake:
+    """A new fake of the service that a connector asks. KeyError where there is none."""
+    module, kind = FAKES[name]
+    made: Fake = getattr(importlib.import_module(module), kind)()
+    return made

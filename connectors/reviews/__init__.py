@@ -1,0 +1,1 @@
+"""Review sites and app stores."""

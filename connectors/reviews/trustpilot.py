@@ -1,0 +1,136 @@
+"""Trustpilot: the reviews of one business unit, by polling and by webhook."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from connectors import signature
+from connectors.bookmark import Bookmark, micros
+from connectors.connector import Cursor, Delivery, Item, Page, Rating, Refused, Request, Skipped
+from connectors.fields import Fields, each, need
+from connectors.option import Secret, option
+from connectors.registry import Context, connector
+
+PAGE: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trustpilot:
+    """Settings."""
+
+    business_unit: str = option("id of the business unit", example="46d6a890000064000500e0c3")
+    api_key: Secret = option("API key of a Trustpilot application", example="env:TRUSTPILOT_KEY")
+    hook_secret: Secret | None = option(
+        "part of the webhook's address that nobody can guess: …?secret=VALUE",
+        example="env:TRUSTPILOT_HOOK",
+        default=None,
+    )
+    base_url: str = option("address of the API", default="https://api.trustpilot.com")
+
+
+@connector(
+    name="trustpilot",
+    title="Trustpilot reviews",
+    kind="reviews",
+    channel="review",
+    modes=("poll", "webhook"),
+    cursor="Time of the newest review read, and its ids. Listings are newest first, so a broken pass starts over.",
+    limits=(
+        "A poll sees new reviews and edits that Trustpilot lists as new; deletions come by webhook only.",
+        "Trustpilot does not sign its webhooks: the secret stands in the address, and each review is fetched again.",
+    ),
+    source="https://developers.trustpilot.com",
+    config=Trustpilot,
+)
+class TrustpilotConnector:
+    """See the declaration."""
+
+    def __init__(self, config: Trustpilot, context: Context) -> None:
+        self._config = config
+        self._http = context.http
+        self._unit = f"{config.base_url}/v1/business-units/{config.business_unit}/reviews"
+
+    async def pages(self, cursor: Cursor | None, *, follow: bool) -> AsyncIterator[Page]:
+        """See `Reader.pages`. Newest first, so the bookmark moves when the pass has met what it knows."""
+        mark = Bookmark.of(cursor).abandon()
+        number = 1
+        while True:
+            answer = await self._http.get(
+                self._unit,
+                params={"page": number, "perPage": PAGE, "orderBy": "createdat.desc"},
+                headers={"apikey": self._config.api_key.reveal()},
+            )
+            listed = Fields(answer.table()).items("reviews")
+            items, skipped = parse(listed)
+            mark = mark.see(items)
+            fresh = tuple(item for item in items if mark.fresh(item))
+            last = len(listed) < PAGE or not fresh or cursor is None
+            if last:
+                mark = mark.finish()
+            yield Page(items=fresh, skipped=skipped, cursor=mark.cursor())
+            if last:
+                return
+            number += 1
+
+    def since(self, moment: datetime) -> Cursor:
+        """See `Reader.since`: Trustpilot lists every review there is."""
+        return Bookmark.since(moment).cursor()
+
+    async def receive(self, request: Request) -> Delivery:
+        """See `Receiver.receive`. What the body claims is not believed: the review is fetched by its id."""
+        secret = self._config.hook_secret
+        if secret is None:
+            raise Refused(404, "not_configured", "no hook_secret is set for this connector")
+        if not signature.same(request.query.get("secret"), secret.reveal()):
+            raise Refused(401, "signature", "the secret in the address is missing or wrong")
+        try:
+            events = Fields(json.loads(request.body)).items("events")
+        except ValueError:
+            raise Refused(400, "body", "the body is no JSON object with events") from None
+        items: list[Item] = []
+        skipped: list[Skipped] = []
+        for event in events:
+            try:
+                told = Fields(event)
+                kind, review = told.text("eventName") or "", told.key("eventData.id")
+            except ValueError as error:
+                raise Refused(400, "body", f"an event cannot be read: {error}") from None
+            if not review.isalnum():
+                raise Refused(400, "body", "a review's id has letters and digits only")
+            if kind.endswith("-deleted"):
+                # No other source tells when: the moment of the notice is later than any version of the review.
+                at = request.received_at
+                items.append(Item(external_id=review, created_at=at, version=micros(at), deleted=True))
+                continue
+            answer = await self._http.get(
+                f"{self._config.base_url}/v1/reviews/{review}",
+                headers={"apikey": self._config.api_key.reveal()},
+            )
+            got, bad = parse([answer.table()])
+            items.extend(got)
+            skipped.extend(bad)
+        return Delivery(items=tuple(items), skipped=tuple(skipped))
+
+
+def parse(listed: list[object]) -> tuple[tuple[Item, ...], tuple[Skipped, ...]]:
+    """Reviews as Trustpilot lists them → (items, what could not be read)."""
+    return each(listed, _item, "reviews")
+
+
+def _item(review: Fields) -> Item:
+    created = need(review.iso("createdAt"), "createdAt")
+    stars = need(review.number("stars"), "stars")
+    title, text = review.text("title") or "", review.text("text") or ""
+    return Item(
+        external_id=review.key("id"),
+        created_at=created,
+        version=micros(max(created, review.iso("updatedAt") or created)),
+        text=text if text.startswith(title) else f"{title}\n{text}".strip(),
+        author=review.text("consumer.displayName"),
+        rating=Rating(value=stars, low=1, high=5),
+        language=review.text("language"),
+    )

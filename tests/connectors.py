@@ -1,0 +1,79 @@
+"""What the tests of connectors share: a fake at work, and a connector that speaks to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import aiohttp
+
+from connectors.connector import Connector, Cursor, Item, Page, Reader
+from connectors.fakes.fake import Running, Said, fake_of
+from connectors.option import read
+from connectors.registry import Context, declaration
+from connectors.transport import Http
+
+NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+
+
+@dataclass
+class Clock:
+    """A clock that stands until it is moved."""
+
+    at: datetime = NOW
+
+    def __call__(self) -> datetime:
+        return self.at
+
+
+@dataclass
+class Bench:
+    """A connector on its fake."""
+
+    name: str
+    service: Running
+    connector: Connector
+    clock: Clock
+    context: Context
+    table: dict[str, Any]
+    secrets: Mapping[str, str] = field(default_factory=dict)
+
+    def rebuilt(self, environment: Mapping[str, str] | None = None) -> Connector:
+        """The connector as a new process would make it, perhaps with other secrets."""
+        found = declaration(self.name)
+        return found.build(read(found.config, self.table, environment or self.secrets), self.context)
+
+    def say(self, count: int, *, start: int = 0, at: datetime = NOW - timedelta(hours=2)) -> list[Said]:
+        """`count` customers speak, a second apart from the `start`th second after `at`."""
+        said = [
+            Said(id=f"{n + 1:06d}", text=f"The courier never came, {n}", at=at + timedelta(seconds=n))
+            for n in range(start, start + count)
+        ]
+        for one in said:
+            self.service.fake.say(one)
+        return said
+
+
+@asynccontextmanager
+async def bench(name: str, timeout_s: float = 2.0) -> AsyncIterator[Bench]:
+    """A running fake of the service, and its connector."""
+    fake, clock, found = fake_of(name), Clock(), declaration(name)
+    async with Running(fake) as service, aiohttp.ClientSession() as session:
+        context = Context(http=Http(session, clock, timeout_s), now=clock)
+        table, secrets = service.table, fake.environment
+        made = found.build(read(found.config, table, secrets), context)
+        yield Bench(name, service, made, clock, context, table, secrets)
+
+
+async def read_all(reader: Connector, cursor: Cursor | None) -> list[Page]:
+    """Every page after a cursor, until the connector has caught up."""
+    assert isinstance(reader, Reader)
+    return [page async for page in reader.pages(cursor, follow=False)]
+
+
+def items(pages: list[Page]) -> list[Item]:
+    """The items of the pages."""
+    return [item for page in pages for item in page.items]

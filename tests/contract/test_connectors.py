@@ -1,0 +1,218 @@
+"""One suite over every connector that has a fake: what the contract in connectors/connector.py promises."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from connectors import registry
+from connectors.connector import MAX_CURSOR_BYTES, Delivery, Permanent, Reader, Receiver, Refused, Request, Retryable
+from connectors.fakes.fake import FAKES, Fake, Fault, Hook, fake_of
+from connectors.option import Secret, options
+from connectors.registry import declaration
+from tests.connectors import NOW, bench, items, read_all
+
+ALL = registry.names()
+POLLED = [name for name in ALL if name in FAKES and "poll" in declaration(name).modes]
+HOOKED = [name for name in ALL if name in FAKES and "webhook" in declaration(name).modes]
+BEFORE = NOW - timedelta(days=1)
+MANY = 230
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_declaration_says_what_each_setting_means_and_hides_its_secrets(name: str) -> None:
+    found = declaration(name)
+    assert found.name == name and found.cursor and found.limits and found.source.startswith("https://")
+    for field, (about, kind, _) in options(found.config).items():
+        assert about.help, field
+        if any(word in field for word in ("secret", "token", "password", "key")) and "file" not in field:
+            assert kind == Secret or kind == Secret | None, f"{field} should be a Secret"
+
+
+@pytest.mark.parametrize("name", POLLED)
+async def test_what_was_said_since_comes_once_over_all_pages(name: str) -> None:
+    async with bench(name) as at:
+        if "since" not in at.service.fake.can:
+            pytest.skip("the service gives a sample only")
+        said = at.say(MANY)
+        assert isinstance(at.connector, Reader)
+        pages = await read_all(at.connector, at.connector.since(BEFORE))
+        assert sorted(item.text for item in items(pages)) == sorted(one.text for one in said)
+        assert len({item.external_id for item in items(pages)}) == MANY
+        assert {item.created_at for item in items(pages)} == {one.at for one in said}
+
+
+@pytest.mark.parametrize("name", POLLED)
+async def test_from_any_cursor_nothing_is_lost(name: str) -> None:
+    async with bench(name) as at:
+        can = at.service.fake.can
+        start = at.connector.since(BEFORE) if "since" in can and isinstance(at.connector, Reader) else None
+        at.say(MANY if "since" in can else 3)
+        pages = await read_all(at.connector, start)
+        everything = {(item.external_id, item.version) for item in items(pages)}
+        assert everything
+        for stop in range(len(pages)):
+            cursor = json.loads(json.dumps(pages[stop].cursor))
+            assert len(json.dumps(cursor).encode()) <= MAX_CURSOR_BYTES
+            rest = items(await read_all(at.rebuilt(), cursor))
+            have = {(item.external_id, item.version) for item in items(pages[: stop + 1]) + rest}
+            assert have == everything, f"after page {stop + 1} of {len(pages)}"
+        after = await read_all(at.rebuilt(), pages[-1].cursor)
+        assert not items(after) or "since" not in can, "caught up, and nothing new was said"
+
+
+@pytest.mark.parametrize("name", POLLED)
+async def test_only_what_is_new_comes_after_the_last_cursor(name: str) -> None:
+    async with bench(name) as at:
+        at.say(3)
+        cursor = (await read_all(at.connector, None))[-1].cursor
+        new = at.say(2, start=10)
+        found = {item.text for item in items(await read_all(at.rebuilt(), cursor))}
+        assert {one.text for one in new} <= found
+        if "since" in at.service.fake.can:
+            assert len(found) == 2
+
+
+@pytest.mark.parametrize("name", POLLED)
+@pytest.mark.parametrize("verb", ["edit", "delete"])
+async def test_an_edit_or_deletion_comes_as_a_newer_version(name: str, verb: str) -> None:
+    async with bench(name) as at:
+        if verb not in at.service.fake.can:
+            pytest.skip(f"the service does not tell of a {verb}")
+        said = at.say(3)
+        pages = await read_all(at.connector, None)
+        before = {item.text: item for item in items(pages)}[said[1].text]
+        at.clock.at += timedelta(minutes=5)
+        if verb == "edit":
+            at.service.fake.edit(said[1].id, "It came after all", NOW + timedelta(minutes=1))
+        else:
+            at.service.fake.delete(said[1].id, NOW + timedelta(minutes=1))
+        after = items(await read_all(at.rebuilt(), pages[-1].cursor))
+        newest = max((i for i in after if i.external_id == before.external_id), key=lambda item: item.version)
+        assert newest.version > before.version
+        assert newest.deleted if verb == "delete" else "It came after all" in newest.text
+
+
+@pytest.mark.parametrize("name", POLLED)
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_refusals_are_permanent_and_tell_no_secret(name: str, status: int) -> None:
+    async with bench(name) as at:
+        at.service.faults.extend([Fault(status=status)] * 3)
+        with pytest.raises(Permanent) as refused:
+            await read_all(at.connector, None)
+        assert str(status) in str(refused.value)
+        assert not any(secret in str(refused.value) + repr(refused.value) for secret in at.secrets.values())
+
+
+@pytest.mark.parametrize("name", POLLED)
+async def test_wrong_credentials_are_a_permanent_refusal_by_the_services_own_rules(name: str) -> None:
+    async with bench(name) as at:
+        if not at.secrets:
+            pytest.skip("the service wants no credentials")
+        at.say(1)
+        stranger = at.rebuilt({key: f"wrong-{value}" for key, value in at.secrets.items()})
+        with pytest.raises(Permanent):
+            await read_all(stranger, None)
+
+
+@pytest.mark.parametrize("name", POLLED)
+@pytest.mark.parametrize(
+    ("fault", "after"),
+    [
+        (Fault(status=429, headers={"Retry-After": "17"}), 17.0),
+        (Fault(status=429), None),
+        (Fault(status=500), None),
+        (Fault(status=503, headers={"Retry-After": "Wed, 25 Nov 2026 12:00:30 GMT"}), 30.0),
+        (Fault(kind="html"), None),
+        (Fault(kind="cut"), None),
+        (Fault(status=200, body=b"[[[["), None),
+        (Fault(status=200, body=b"\xff\xfe\x00"), None),
+        (Fault(status=200, body=b"[" * 100_000), None),
+    ],
+    ids=["429-after", "429", "500", "503-date", "html", "cut", "json", "binary", "deep"],
+)
+async def test_what_passes_is_retryable_and_nothing_is_lost(name: str, fault: Fault, after: float | None) -> None:
+    async with bench(name) as at:
+        said = at.say(3)
+        at.service.faults.append(fault)
+        with pytest.raises(Retryable) as failure:
+            await read_all(at.connector, None)
+        assert failure.value.retry_after_s == after or (after is None and fault.status != 429)
+        found = {item.text for item in items(await read_all(at.connector, None))}
+        assert found == {one.text for one in said}
+
+
+@pytest.mark.parametrize("name", POLLED)
+async def test_silence_is_retryable(name: str) -> None:
+    async with bench(name, timeout_s=0.2) as at:
+        at.service.faults.append(Fault(kind="silent"))
+        with pytest.raises(Retryable):
+            await read_all(at.connector, None)
+
+
+@pytest.mark.parametrize("name", POLLED)
+async def test_cancelling_in_mid_page_ends_the_request(name: str) -> None:
+    async with bench(name, timeout_s=30) as at:
+        at.service.faults.append(Fault(kind="silent"))
+        task = asyncio.ensure_future(read_all(at.connector, None))
+        async with asyncio.timeout(5):
+            await at.service.wait_under_way(1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await at.service.wait_under_way(0)
+
+
+@pytest.mark.parametrize("name", HOOKED)
+async def test_a_webhook_believes_the_vendor_and_brings_what_was_said(name: str) -> None:
+    async with bench(name) as at:
+        assert isinstance(at.connector, Receiver)
+        said = at.say(1)[0]
+        fake = fake_hook(at.service.fake)
+        found = []
+        for request in fake.deliveries(said, "https://hooks.example/v1/hooks/x", NOW):
+            delivery = await at.connector.receive(request)
+            assert isinstance(delivery, Delivery) and delivery.status < 300
+            found += [item.text for item in delivery.items]
+        assert any(said.text in text for text in found)
+
+
+@pytest.mark.parametrize("name", HOOKED)
+async def test_a_webhook_refuses_strangers_and_replays(name: str) -> None:
+    async with bench(name) as at:
+        assert isinstance(at.connector, Receiver)
+        said = at.say(1)[0]
+        for request in fake_hook(at.service.fake).deliveries(said, "https://hooks.example/v1/hooks/x", NOW):
+            for forged in forgeries(request):
+                with pytest.raises(Refused) as refused:
+                    await at.connector.receive(forged)
+                assert refused.value.status in (400, 401, 403)
+
+
+def fake_hook(fake: Fake) -> Hook:
+    assert isinstance(fake, Hook), "a connector with a webhook needs a fake that calls it"
+    return fake
+
+
+def forgeries(request: Request) -> Iterator[Request]:
+    """The same request without what proves its sender, and with proofs that are not right."""
+    plain = {name: value for name, value in request.headers.items() if name in ("content-type", "host")}
+    yield replace(request, headers=plain, query={})
+    proofs = {name: value for name, value in request.headers.items() if name not in plain}
+    for name in proofs:
+        if "timestamp" in name or "signature" in name or "token" in name or "secret" in name:
+            yield replace(request, headers=request.headers | {name: "0" * len(proofs[name])})
+    for name in request.query:
+        yield replace(request, query=dict(request.query) | {name: "x"})
+
+
+def test_every_fake_is_of_a_connector_that_there_is() -> None:
+    assert set(FAKES) <= set(ALL)
+    for name in FAKES:
+        fake = fake_of(name)
+        assert fake.table("http://127.0.0.1:1")
