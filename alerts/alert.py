@@ -19,7 +19,8 @@ Status = Literal["firing", "resolved"]
 class Sample:
     """One scored item as the rules see it.
 
-    `at` is event time (UTC). `sentiment` is the label, `score` P(positive) − P(negative), −1..1.
+    `at` is event time (UTC). `sentiment` is the label; an `unsure` item is an item that is not negative.
+    `score` is P(positive) − P(negative), −1..1.
     `model` is `name@hash` of the weights that scored it.
     """
 

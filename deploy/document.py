@@ -19,6 +19,9 @@ Each worker answers `GET /metrics` in Prometheus' text format. This page is made
   `sum by (topic) (feedback_items)` is exact, whatever number of workers runs.
 - **Means are not sums.** `feedback_sentiment_score` is a mean; weight it by `feedback_window_items` when you
   add up workers, as the dashboard does.
+- **`sentiment` is `negative`, `neutral`, `positive` or `unsure`**: unsure where the model finds none of them probable
+  enough in the text's language. Unsure items are items: they are in every count and in the denominator of every
+  share, so the negative share is what is known to be negative. Their scores are in the mean.
 - **Numbers from the store are gauges**, read at scrape time. While the store is away they are absent, not zero.
 - **Counters count what this process did** and begin at 0 with it; one with labels appears with its first event.
 - **Labels are bounded.** Sources and topics beyond the limits of `[labels]` are shown as `other`, and

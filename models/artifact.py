@@ -1,7 +1,7 @@
 """A model on disk: what its folder holds, and the proof that nothing in it was changed.
 
 `manifest.json` lists every other file with its SHA-256 and size. `config.json` says how the weights are
-to be read: label sets in order, token limit, cleaning version, temperatures.
+to be read: label sets in order, token limit, cleaning version, temperatures, thresholds of certainty.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,12 +29,21 @@ MANIFEST, CONFIG, WEIGHTS, TOKENIZER, LANGUAGE, CARD = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """A head's logits are divided by `temperature` of the text's language, or of `und`."""
+    """A head's logits are divided by `temperature` of the text's language, or of `und`.
+
+    An answer whose probability is below `threshold`, found the same way, counts as unsure; without any,
+    none does.
+    """
 
     temperature: Mapping[str, float]
+    threshold: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, language: str) -> float:
         return self.temperature.get(language, self.temperature[UNKNOWN_LANGUAGE])
+
+    def least(self, language: str) -> float:
+        """The probability from which on an answer counts."""
+        return self.threshold.get(language, self.threshold.get(UNKNOWN_LANGUAGE, 0.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +110,10 @@ def read_config(folder: Path) -> Config:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
         calibration = {
-            head: Calibration(temperature={k: float(v) for k, v in entry["temperature"].items()})
+            head: Calibration(
+                temperature={k: float(v) for k, v in entry["temperature"].items()},
+                threshold={k: float(v) for k, v in entry.get("threshold", {}).items()},
+            )
             for head, entry in table["calibration"].items()
         }
         config = Config(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 SENTIMENTS: Final = ("negative", "neutral", "positive")
+UNSURE: Final = "unsure"
+LABELS: Final = (*SENTIMENTS, UNSURE)
 TOPICS: Final = (
     "delivery",
     "billing",
@@ -28,7 +30,8 @@ class Prediction:
 
     `sentiment`: probabilities of SENTIMENTS, in that order, summing to 1. `topics`: independent
     probabilities by topic id. `urgency` 0..1, None where the model has no such head. `language`:
-    BCP 47 (`und` when unknown). `model`: `name@hash` of the weights that said so.
+    BCP 47 (`und` when unknown). `model`: `name@hash` of the weights that said so. `unsure`: the most
+    probable sentiment is too improbable to count as one.
     """
 
     sentiment: tuple[float, float, float]
@@ -36,6 +39,7 @@ class Prediction:
     language: str
     model: str
     urgency: float | None = None
+    unsure: bool = False
 
     @property
     def score(self) -> float:
@@ -44,7 +48,12 @@ class Prediction:
 
     @property
     def label(self) -> str:
-        """The most probable sentiment."""
+        """What this item counts as, one of LABELS."""
+        return UNSURE if self.unsure else self.leaning
+
+    @property
+    def leaning(self) -> str:
+        """The most probable sentiment, however little so."""
         return SENTIMENTS[max(range(3), key=self.sentiment.__getitem__)]
 
     @property

@@ -1,4 +1,4 @@
-"""A trained encoder → an artifact folder: activation ranges, temperatures, the int8 graph, the manifest."""
+"""A trained encoder → an artifact folder: activation ranges, the int8 graph, the manifest."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from models import artifact, batching, graph
-from models.backbone import PAD, Array
-from models.classifier import SENTIMENTS, TOPICS, UNKNOWN_LANGUAGE
+from models.backbone import PAD
+from models.classifier import SENTIMENTS, TOPICS
 from models.corpus import LANGUAGES
 from models.encoder import Encoder
 from models.preprocess import CLEANING_VERSION
 
 MAX_TOKENS: Final = 128
 _LINEAR: Final = ("qkv", "out", "up", "down")
-_LEAST_FOR_OWN_TEMPERATURE: Final = 150
 
 
 def padded(ids: Sequence[Sequence[int]]) -> NDArray[np.int64]:
@@ -55,38 +54,6 @@ def ranges(model: Encoder, ids: Sequence[Sequence[int]]) -> dict[str, tuple[floa
         handle.remove()
     fixed = {"up": graph.UP_RANGE, "down": graph.DOWN_RANGE}
     return {name: fixed.get(name.rpartition(".")[2], bounds) for name, bounds in found.items()}
-
-
-def temperature(logits: Array, labels: NDArray[np.int64], *, binary: bool) -> float:
-    """The divisor of `logits` that makes `labels` most likely, to 2 % (0.3 to 5).
-
-    `binary`: logits [n, k] are k independent decisions with labels [n, k] of 0 and 1; else labels [n].
-    """
-    best, least = 1.0, float("inf")
-    for divisor in np.geomspace(0.3, 5, 142):
-        scaled = logits.astype(np.float64) / divisor
-        if binary:
-            loss = float(np.mean(np.logaddexp(0, scaled) - labels * scaled))
-        else:
-            top = scaled.max(axis=1, keepdims=True)
-            norm = np.log(np.exp(scaled - top).sum(axis=1)) + top[:, 0]
-            loss = float(np.mean(norm - scaled[np.arange(len(labels)), labels]))
-        if loss < least:
-            best, least = float(divisor), loss
-    return round(best, 4)
-
-
-def calibrate(
-    logits: Array, labels: NDArray[np.int64], languages: Sequence[str], *, binary: bool
-) -> artifact.Calibration:
-    """A temperature for all (`und`) and one for each language with enough texts to tell."""
-    tags = np.array(languages)
-    found = {UNKNOWN_LANGUAGE: temperature(logits, labels, binary=binary)}
-    for language in sorted(set(languages)):
-        chosen = tags == language
-        if chosen.sum() >= _LEAST_FOR_OWN_TEMPERATURE:
-            found[language] = temperature(logits[chosen], labels[chosen], binary=binary)
-    return artifact.Calibration(temperature=found)
 
 
 def write(

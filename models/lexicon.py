@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from models import preprocess
+from models import preprocess, reading
 from models.classifier import TOPICS, UNKNOWN_LANGUAGE, Prediction
 
 
@@ -107,6 +107,8 @@ class LexiconClassifier:
         return [self._one(preprocess.clean(text).lower()) for text in texts]
 
     def _one(self, text: str) -> Prediction:
+        if not preprocess.is_readable(text):
+            return reading.unread(TOPICS, self._model, None)
         words = _WORD.findall(text)
         good = sum(1 for word in words if self._positive.match(word))
         bad = sum(1 for word in words if self._negative.match(word))

@@ -63,6 +63,7 @@ class OnnxClassifier:
                 language=item.language,
                 model=self._model,
                 urgency=urgent if item.lettered else 0.0,
+                unsure=max(feeling) < self._config.calibration["sentiment"].least(item.language),
             )
         return predictions
 

@@ -26,6 +26,7 @@ _INVISIBLE = re.compile(
 _LATIN = re.compile("[A-Za-z\u00aa\u00ba\u00c0-\u024f\u1e00-\u1eff]")
 _CYRILLIC = re.compile("[\u0400-\u052f]")
 _LETTER = re.compile(r"[^\W\d_]")
+_TWO_LETTERS = re.compile(r"[^\W\d_].*?[^\W\d_]")
 _PICTURE = re.compile(
     "[\u2190-\u21ff\u2300-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff]"  # arrows, symbols, emoji
     r"|(?<!\w)[:;=8xX]['-]?[()DPpOo3/\\*]|\){2,}"  # emoticons; Russian smiles are bare brackets
@@ -70,3 +71,8 @@ def script(text: str) -> str:
 def has_picture(text: str) -> bool:
     """Whether emoji, arrows or emoticons are in the text: without letters they still carry sentiment."""
     return _PICTURE.search(text) is not None
+
+
+def is_readable(text: str) -> bool:
+    """Whether a cleaned text says anything: two letters or more, or a picture."""
+    return _TWO_LETTERS.search(text) is not None or has_picture(text)

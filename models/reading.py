@@ -1,10 +1,11 @@
 """What every engine does with a text before the network, and with one that no network can read.
 
-A text is unreadable when it has neither a letter nor a picture (emoji, emoticon), or when most of its
-pieces are outside the vocabulary: then its sentiment is UNREADABLE (no leaning, plainly unsure), its
-topic `other`, its urgency 0 and its language `und`. Pictures without letters get their sentiment from
-the network and the topic `other`. Of a text longer than the token limit, the beginning and the last
-TAIL_TOKENS pieces are read.
+A text is unreadable when it has fewer than two letters and no picture (emoji, emoticon), or when most of
+its pieces are outside the vocabulary: then it is unsure, its sentiment is UNREADABLE (no leaning), its
+topic `other`, its urgency 0 and its language `und`. Pictures without letters get their sentiment from the
+network and the topic `other`. A text in a language that is none of the model's goes through the network
+as `und`, whose threshold is the strictest. Of a text longer than the token limit, the beginning and the
+last TAIL_TOKENS pieces are read.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Reader:
                 text=text,
                 ids=ids,
                 language=language if readable else UNKNOWN_LANGUAGE,
-                readable=readable and (script != "Zyyy" or preprocess.has_picture(text)),
+                readable=readable and preprocess.is_readable(text),
                 lettered=script != "Zyyy",
             )
             for text, ids, language, readable, script in zip(cleaned, pieces, languages, known, scripts, strict=True)
@@ -85,4 +86,5 @@ def unread(topics: Sequence[str], model: str, urgency: float | None = 0.0) -> Pr
         language=UNKNOWN_LANGUAGE,
         model=model,
         urgency=urgency,
+        unsure=True,
     )

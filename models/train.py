@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
 
-from models import artifact, backbone, batching, card, corpus, evaluate, export, fit, vocabulary
+from models import artifact, backbone, batching, calibration, card, corpus, evaluate, export, fit, vocabulary
 from models.backbone import Array
 from models.classifier import TOPICS, UNKNOWN_LANGUAGE
 from models.corpus import Row
 from models.encoder import Encoder
 from models.fit import HEADS, Progress, Settings
-from models.onnx import OnnxClassifier
+from models.onnx import OnnxClassifier, softmax
 from models.reading import Reader
 
 SENTENCES: Final = Path(__file__).parent / "sentences"
@@ -74,7 +75,7 @@ def finish(
     bounds = export.ranges(model, [item.ids for item in reader.read([row.text for row in learned[::step]])])
     plain = artifact.Calibration(temperature={UNKNOWN_LANGUAGE: 1.0})
 
-    def write(calibration: dict[str, artifact.Calibration], text: str) -> str:
+    def write(calibrated: dict[str, artifact.Calibration], text: str) -> str:
         return export.write(
             out,
             name=name,
@@ -83,15 +84,15 @@ def finish(
             tokenizer=tokenizer,
             language=artifact.SHIPPED / artifact.LANGUAGE,
             bounds=bounds,
-            calibration=calibration,
+            calibration=calibrated,
             card=text,
         )
 
     write({head: plain for head in HEADS}, "")
     served = OnnxClassifier(str(out), torch.get_num_threads())
     logits = served.logits([item.ids for item in reader.read([row.text for row in calibrating])])
-    calibration = temperatures(logits, calibrating)
-    digest = write(calibration, "")
+    calibrated = temperatures(logits, calibrating)
+    digest = write(calibrated, "")
     sources = sorted(
         {row.source for row in learned}, key=lambda s: (s not in card.SOURCES, [*card.SOURCES, s].index(s))
     )
@@ -99,7 +100,7 @@ def finish(
     same = agreement(model, served, seen)
     run += f"; int8 says the sentiment that fp32 says on {same:.1%} of {len(seen):,} held-out texts"
     report = evaluate.evaluate(reported, [OnnxClassifier(str(out), torch.get_num_threads())])
-    write(calibration, card.write(name, weights=digest, sources=sources, run=run, report=report))
+    write(calibrated, card.write(name, weights=digest, sources=sources, run=run, report=report))
     return report
 
 
@@ -113,7 +114,7 @@ def agreement(model: Encoder, served: OnnxClassifier, ids: Sequence[Sequence[int
 
 
 def temperatures(logits: dict[str, Array], rows: Sequence[Row]) -> dict[str, artifact.Calibration]:
-    """A calibration for each head, from the rows that have a label for it."""
+    """A calibration for each head, from the rows that have a label for it; thresholds for the sentiment."""
     found = {}
     labels: dict[str, list[int | list[int] | None]] = {
         "sentiment": [row.sentiment for row in rows],
@@ -124,10 +125,12 @@ def temperatures(logits: dict[str, Array], rows: Sequence[Row]) -> dict[str, art
         chosen = [i for i, label in enumerate(known) if label is not None]
         if head == "topics":  # a source with one topic a text says little about the others' chances
             chosen = [i for i in chosen if rows[i].source == corpus.OWN] or chosen
-        found[head] = export.calibrate(
-            logits[head][chosen],
-            np.array([known[i] for i in chosen]),
-            [rows[i].language for i in chosen],
-            binary=head != "sentiment",
-        )
+        truth, languages = np.array([known[i] for i in chosen]), [rows[i].language for i in chosen]
+        found[head] = calibration.calibrate(logits[head][chosen], truth, languages, binary=head != "sentiment")
+        if head == "sentiment":
+            scale = np.array([found[head].of(language) for language in languages])
+            chances = softmax(logits[head][chosen] / scale[:, None])
+            right = chances.argmax(axis=1) == truth
+            limits = calibration.thresholds(chances.max(axis=1), right, languages, corpus.LANGUAGES)
+            found[head] = replace(found[head], threshold=limits)
     return found

@@ -142,11 +142,6 @@ def _feedback(fields: Mapping[str, Any]) -> Feedback:
     rating = fields.get("rating")
     if rating is not None and (isinstance(rating, bool) or not isinstance(rating, int | float) or not 0 <= rating <= 1):
         raise DecodeError("schema", "rating: must be a number from 0 to 1")
-    flags = {}
-    for name in ("deleted", "backfill"):
-        flags[name] = fields.get(name, False)
-        if not isinstance(flags[name], bool):
-            raise DecodeError("schema", f"{name}: must be true or false")
     source, external_id = _string(fields, "source", 63), _string(fields, "id", MAX_ID_CHARS)
     if not source or not external_id:
         raise DecodeError("schema", "source, id: must not be empty")
@@ -155,8 +150,8 @@ def _feedback(fields: Mapping[str, Any]) -> Feedback:
         instance=_optional(fields, "instance", 63) or "",
         external_id=external_id,
         version=version,
-        deleted=flags["deleted"],
-        backfill=flags["backfill"],
+        deleted=_flag(fields, "deleted"),
+        backfill=_flag(fields, "backfill"),
         channel=channel,
         workspace=_string(fields, "workspace", 63),
         text=_string(fields, "text", MAX_TEXT_CHARS),
@@ -185,6 +180,8 @@ def _scored_fields(scored: Scored) -> dict[str, Any]:
             "language": scored.prediction.language,
             "model": scored.prediction.model,
         }
+        if scored.prediction.unsure:
+            fields["prediction"]["unsure"] = True
     return fields
 
 
@@ -205,6 +202,7 @@ def _scored(item: object) -> Scored:
                 urgency=None if got.get("urgency") is None else _probability(got["urgency"]),
                 language=_string(got, "language", 35),
                 model=_string(got, "model", 200),
+                unsure=_flag(got, "unsure"),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DecodeError("schema", f"prediction: {error}") from None
@@ -247,6 +245,13 @@ def _string(fields: Mapping[str, Any], name: str, limit: int | None = None) -> s
         raise DecodeError("schema", f"{name}: has {len(value)} characters, at most {limit} are allowed")
     if "\x00" in value:
         raise DecodeError("schema", f"{name}: must not contain NUL")
+    return value
+
+
+def _flag(fields: Mapping[str, Any], name: str) -> bool:
+    value = fields.get(name, False)
+    if not isinstance(value, bool):
+        raise DecodeError("schema", f"{name}: must be true or false")
     return value
 
 

@@ -22,7 +22,7 @@ from pipeline.store.transaction import Arrival, Safeguards, Store
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 RETENTION = timedelta(days=2)
 TOPIC, LOG = "feedback.scored", "scored-life-1"
-MOODS = {"negative": (0.7, 0.2, 0.1), "neutral": (0.2, 0.6, 0.2), "positive": (0.1, 0.2, 0.7)}
+MOODS = {"negative": (0.7, 0.2, 0.1), "neutral": (0.2, 0.6, 0.2), "positive": (0.1, 0.2, 0.7), "unsure": (0.4, 0.35, 0.25)}
 
 
 def feedback(name: str = "1", version: int = 1, *, minutes_ago: float = 5, **fields: Any) -> Feedback:
@@ -50,7 +50,9 @@ def scored(
 ) -> Scored:
     """One feedback with its prediction; a deletion has none."""
     made = feedback(name, version, **fields)
-    prediction = Prediction(sentiment=MOODS[mood], topics={topic: 0.9, "other": 0.1}, language="en", model="test@1")
+    prediction = Prediction(
+        sentiment=MOODS[mood], unsure=mood == "unsure", topics={topic: 0.9, "other": 0.1}, language="en", model="test@1"
+    )
     place = RawPosition(log=raw[0], partition=raw[1], offset=raw[2])
     return Scored(feedback=made, prediction=None if made.deleted else prediction, raw=place, scored_at=NOW)
 

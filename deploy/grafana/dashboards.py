@@ -124,7 +124,8 @@ def dashboard() -> Dashboard:
         ),
         _bars(
             "Negative share: now and over 24 hours",
-            "Share of negative items of each topic in the chosen window, beside its last 24 hours.", "percentunit",
+            "Share of negative items of each topic in the chosen window, beside its last 24 hours; "
+            "unsure items are in the denominator.", "percentunit",
             (_share("$window"), "{{topic}} · now"),
             (_share("24h"), "{{topic}} · 24 h"),
         ).min(0).max(1),

@@ -34,13 +34,15 @@ def classify(texts: tuple[str, ...], config: Path | None) -> int:
 
     A line is plain text, a JSON string, or a JSON object with "text" and, if known, "language". Bytes that
     are no UTF-8 are replaced; every line has an answer, an empty one too, in order. A line longer than
-    1 MiB is cut. Answers come after 0.2 s at the latest, without waiting for the end of the input.
+    1 MiB is cut. "label" is what the text counts as: negative, neutral, positive, or unsure where none of them
+    is probable enough in that language. Answers come after 0.2 s at the latest, without waiting for the end of
+    the input.
 
     \b
     Example:
         ovoz classify "The courier never came" "Зўр хизмат, раҳмат!"
         ovoz classify - < texts.txt > scores.jsonl
-        {"text":"…","sentiment":{"negative":0.97,"neutral":0.02,"positive":0.01},"score":-0.96,
+        {"text":"…","label":"negative","sentiment":{"negative":0.97,"neutral":0.02,"positive":0.01},"score":-0.96,
          "topics":{"delivery":0.98,…},"language":"en","model":"name@hash"}
     """
     from models.load import load
@@ -76,6 +78,7 @@ def answer(text: str, prediction: Prediction) -> dict[str, Any]:
     negative, neutral, positive = prediction.sentiment
     said: dict[str, Any] = {
         "text": text,
+        "label": prediction.label,
         "sentiment": {"negative": negative, "neutral": neutral, "positive": positive},
         "score": prediction.score,
         "topics": dict(prediction.topics),

@@ -7,21 +7,21 @@ from typing import Final
 
 from rich.text import Text
 
-from models.classifier import SENTIMENTS
+from models.classifier import LABELS
 from pipeline.demo.day import DAY_S
 from pipeline.demo.paint import ACCENT, BAD, DIM, SENTIMENT
 
 EIGHTHS: Final = " ▁▂▃▄▅▆▇█"
 # Different shapes, for those who do not see the colours (NO_COLOR).
-SHAPES: Final = {"negative": "█", "neutral": "▓", "positive": "▒"}
+SHAPES: Final = {"negative": "█", "neutral": "▓", "positive": "▒", "unsure": "░"}
 
 
 def share_bar(shares: Sequence[int], width: int) -> Text:
-    """Negative, neutral and positive as parts of one bar of `width` cells."""
+    """What items count as (LABELS) as parts of one bar of `width` cells."""
     bar = Text()
     if not sum(shares):
         return bar.append("·" * width, f"dim {DIM}")
-    for sentiment, cells in zip(SENTIMENTS, apportion(shares, width), strict=True):
+    for sentiment, cells in zip(LABELS, apportion(shares, width), strict=True):
         bar.append(SHAPES[sentiment] * cells, SENTIMENT[sentiment])
     return bar
 

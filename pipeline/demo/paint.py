@@ -13,7 +13,7 @@ DIM: Final = "#858585"
 ACCENT: Final = "#3d84d6"
 BAD: Final = "#d64f4f"
 GOOD: Final = "#2f9e62"
-SENTIMENT: Final = {"negative": BAD, "neutral": "#9a9a9a", "positive": GOOD}
+SENTIMENT: Final = {"negative": BAD, "neutral": "#9a9a9a", "positive": GOOD, "unsure": "#6f6f8f"}
 
 
 def one_line(text: str) -> str:

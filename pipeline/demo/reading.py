@@ -16,7 +16,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from alerts.alert import Alert
-from models.classifier import SENTIMENTS
+from models.classifier import LABELS, SENTIMENTS
 from pipeline.demo.day import WORKSPACE
 from pipeline.store import read, schema
 from pipeline.store.engine import StoreAway, connect
@@ -33,8 +33,8 @@ LATENCY: Final = "feedback_end_to_end_latency_seconds"
 _SAMPLE: Final = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
 _LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
-Shares = tuple[int, int, int]
-"""Counts of negative, neutral, positive."""
+Shares = tuple[int, ...]
+"""Counts by LABELS: negative, neutral, positive, unsure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +140,7 @@ def summarize(
     replayed = own = 0
     for cell, count in cells.items():
         negative = count if cell.sentiment == SENTIMENTS[0] else 0
-        topics.setdefault(cell.topic, [0, 0, 0])[SENTIMENTS.index(cell.sentiment)] += count
+        topics.setdefault(cell.topic, [0] * len(LABELS))[LABELS.index(cell.sentiment)] += count
         languages[cell.language] += count
         if cell.workspace != WORKSPACE:
             own += count
@@ -152,7 +152,7 @@ def summarize(
         of[1] += negative
         hours.setdefault(cell.topic, Counter())[minute // 60] += negative
     return Reading(
-        topics={topic: (n[0], n[1], n[2]) for topic, n in topics.items()},
+        topics={topic: tuple(n) for topic, n in topics.items()},
         hours=hours,
         minutes={minute: (n[0], n[1]) for minute, n in minutes.items()},
         languages=dict(languages.most_common()),

@@ -10,7 +10,7 @@ from typing import Final
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from models.classifier import SENTIMENTS, TOPICS
+from models.classifier import LABELS, TOPICS
 from pipeline.demo import alerts_panel
 from pipeline.demo.bars import share_bar, spark, strip
 from pipeline.demo.day import DAY_S, clock
@@ -88,8 +88,8 @@ def _header(scene: Scene, width: int) -> Text:
 
 def _topics_title(width: int) -> Text:
     legend = Text()
-    for sentiment in SENTIMENTS:
-        legend.append("■ ", SENTIMENT[sentiment]).append(f"{sentiment} " if width > 46 else f"{sentiment[:3]} ", DIM)
+    for sentiment in LABELS:
+        legend.append("■ ", SENTIMENT[sentiment]).append(f"{sentiment} " if width > 50 else f"{sentiment[:3]} ", DIM)
     return rule("Topics", width, legend)
 
 
@@ -100,7 +100,7 @@ def _topics(scene: Scene, width: int) -> Iterable[Text]:
     span = SPARK_HOURS[width >= 50]
     bar_width = max(4, width - NAME_WIDTH - 5 - 6 - span)
     for topic in TOPICS:
-        shares = reading.topics.get(topic, (0, 0, 0))
+        shares = reading.topics.get(topic, (0,) * len(LABELS))
         total = sum(shares)
         line = Text(f"{topic:<{NAME_WIDTH}}", f"bold {BAD}" if topic in firing else PLAIN)
         line.append_text(share_bar(shares, bar_width))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from models.classifier import TOPICS, Classifier, ModelError, Prediction
+from models.classifier import LABELS, TOPICS, Classifier, ModelError, Prediction
 from models.load import load
 
 ODD = (
@@ -85,6 +85,7 @@ def check(prediction: Prediction, model: str) -> None:
     assert prediction.urgency is None or 0 <= prediction.urgency <= 1
     assert prediction.language in {"en", "ru", "uz", "uz-Cyrl", "tr", "de", "es", "fr", "it", "pt", "und"}
     assert -1 <= prediction.score <= 1
+    assert prediction.label in LABELS
     assert prediction.topic in TOPICS
 
 
@@ -126,9 +127,9 @@ def test_fewer_hints_than_texts_is_fine(classifier: Classifier) -> None:
 
 
 def test_unreadable_text_leans_nowhere(classifier: Classifier) -> None:
-    for prediction in classifier.classify(["", "\x00", "12345", "?!"]):
+    for prediction in classifier.classify(["", "\x00", "12345", "?!", "7/10", "z"]):
         assert prediction.score == 0
-        assert prediction.label == "neutral"
+        assert prediction.label == "unsure"
         assert prediction.topic == "other"
         assert prediction.language == "und"
 

@@ -54,6 +54,7 @@ SHARE = st.floats(0, 1)
 PREDICTIONS = st.builds(
     Prediction,
     sentiment=SHARE.map(lambda p: (p, 1 - p, 0.0)),
+    unsure=st.booleans(),
     topics=st.dictionaries(NAME, SHARE, min_size=1, max_size=4),
     urgency=st.none() | SHARE,
     language=st.just("en"),

@@ -41,7 +41,7 @@ class Life(RuleBasedStateMachine):
             st.tuples(
                 st.sampled_from("abcdef"),
                 st.integers(0, 5),
-                st.sampled_from(["negative", "positive"]),
+                st.sampled_from(["negative", "positive", "unsure"]),
                 st.integers(0, 2 * 24 * 60 + 60),
                 st.booleans(),
             ),

@@ -232,3 +232,9 @@ def test_a_rise_from_25_to_60_percent_is_found() -> None:
 def test_moment_is_exact_to_the_microsecond() -> None:
     at = feed.START.replace(microsecond=123_457)
     assert moment(at.timestamp()) == at
+
+
+def test_an_unsure_item_holds_the_share_down_as_any_item_that_is_not_negative() -> None:
+    mixed = [feed.sample(i, i / 10, negative=i % 4 == 0) for i in range(80)]
+    unsure = [item if item.sentiment == "negative" else replace(item, sentiment="unsure") for item in mixed]
+    assert run(unsure) == run(mixed)

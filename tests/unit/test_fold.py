@@ -34,6 +34,11 @@ def test_a_new_item_counts_in_its_cell() -> None:
     assert len(changes.counted) == 1
 
 
+def test_an_unsure_item_counts_as_unsure_and_with_its_score() -> None:
+    ((cell, tally),) = folded(scored("a", mood="unsure")).cells.items()
+    assert (cell.sentiment, tally) == ("unsure", Tally(1, -150_000))
+
+
 def test_the_same_version_again_changes_nothing() -> None:
     first = folded(scored("a"))
     again = folded(scored("a", mood="positive"), held=held_after(first))

@@ -76,16 +76,6 @@ def test_variation_keeps_labels_and_says_when_it_changed_script() -> None:
     assert augment.slip("short", chance) == "short"
 
 
-def test_temperature_finds_overconfidence() -> None:
-    draws = np.random.default_rng(0)
-    logits = draws.normal(size=(4_000, 3)).astype(np.float32)
-    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    labels = np.array([draws.choice(3, p=row / row.sum()) for row in chances.astype(np.float64)])
-    assert export.temperature(logits * 3, labels, binary=False) == pytest.approx(3, rel=0.1)
-    binary = (draws.random((4_000, 1)) < 1 / (1 + np.exp(-logits[:, :1]))).astype(np.int64)
-    assert export.temperature(logits[:, :1] * 2, binary, binary=True) == pytest.approx(2, rel=0.15)
-
-
 def test_shipped_pieces_are_the_backbones() -> None:
     packed = backbone.read_packed(backbone.packed_path())
     keep = vocabulary.of_tokenizer(packed, SHIPPED / TOKENIZER)
