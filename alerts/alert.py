@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 NEGATIVE: Final = "negative"
 MAX_EVIDENCE: Final = 5
 
 Labels = tuple[tuple[str, str], ...]
-Status = Literal["firing", "resolved"]
+Status = Literal["pending", "firing", "resolved"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,10 @@ class Sample:
 
     `at` is event time (UTC). `sentiment` is the label; an `unsure` item is an item that is not negative.
     `score` is P(positive) − P(negative), −1..1.
-    `model` is `name@hash` of the weights that scored it.
+    `model` is `name@hash` of the weights that scored it. `certainty` is the probability of `topic`,
+    `urgency` 0..1 where the model says it. `author` is the keyed hash, `""` where there is none, as with
+    `customer` and `touchpoint`. `copy_of` is set for a near-duplicate: the id of the text that it repeats
+    (alerts.duplicates), which is its own id for the first of them once there are others.
     """
 
     feedback_id: str
@@ -35,6 +38,17 @@ class Sample:
     at: datetime
     text: str
     model: str
+    certainty: float = 1.0
+    urgency: float | None = None
+    author: str = ""
+    customer: str = ""
+    touchpoint: str = ""
+    copy_of: str = ""
+
+    @property
+    def copied(self) -> bool:
+        """Whether it repeats an earlier item, so that it is no evidence of its own."""
+        return self.copy_of not in ("", self.feedback_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +67,10 @@ class Alert:
     """One incident of one series of one rule, as it stands now.
 
     `labels` are sorted pairs and hold only what stays the same over the alert's life; counts and quotes
-    live in `annotations` and `evidence`. `starts_at` is the event time of the item that decided it,
-    `ends_at` is set once resolved. `incident` names one life of the alert: it stays the same from firing
-    through every refresh to resolved, and the next firing of the same alert has another.
+    live in `annotations` and `evidence`. `starts_at` is the event time at which the rule's condition began
+    to hold, `ends_at` is set once resolved. `incident` names one life of the alert: it stays the same from
+    pending through every refresh to resolved, and the next life of the same alert has another. `series` is
+    that of alerts.engine.Key. `revision` counts the changes of an incident in the store; 0 outside it.
     """
 
     rule: str
@@ -67,6 +82,8 @@ class Alert:
     ends_at: datetime | None
     evidence: tuple[Quote, ...]
     incident: str
+    series: str = ""
+    revision: int = 0
 
     @property
     def fingerprint(self) -> str:
@@ -86,6 +103,8 @@ class Alert:
                 "ends_at": self.ends_at and self.ends_at.isoformat(),
                 "evidence": [quote_to_data(quote) for quote in self.evidence],
                 "incident": self.incident,
+                "series": self.series,
+                "revision": self.revision,
             },
             ensure_ascii=False,
             separators=(",", ":"),
@@ -105,6 +124,8 @@ class Alert:
             ends_at=data["ends_at"] and datetime.fromisoformat(data["ends_at"]),
             evidence=tuple(quote_from_data(quote) for quote in data["evidence"]),
             incident=data["incident"],
+            series=data.get("series", ""),
+            revision=data.get("revision", 0),
         )
 
 
@@ -116,6 +137,11 @@ def fingerprint(rule: str, workspace: str, labels: Labels) -> str:
 def incident(fingerprint: str, starts_at: datetime) -> str:
     """The identity of the life of `fingerprint` that began at `starts_at`."""
     return _digest([fingerprint, starts_at.isoformat()])
+
+
+def moment(at_s: float) -> datetime:
+    """Epoch seconds as a time in UTC."""
+    return datetime.fromtimestamp(at_s, UTC)
 
 
 def quote_to_data(quote: Quote) -> list[Any]:

@@ -29,22 +29,21 @@ the new usual.
 
 Recovery is the same test backwards. While firing, `climb` goes on, `peak` is its highest value, and
 peak - climb is the log-odds that things are back at q0 rather than still at q1. The alert resolves at odds
-of 1000:1; or when `resolve_after` of event time passed since the last item that spoke for the incident
-(a negative one while the odds of recovery were below 10:1), which includes that no items came at all.
+of 1000:1; or, since this kind fades (alerts.series), when `resolve_after` passed since the last item that
+spoke for the incident: a negative one while the odds of recovery were below 10:1.
 
-All of it is pure, and time is that of the items: replaying the same items gives the same states.
+All of it is pure, and time is that of the items: replaying the same items gives the same memories.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
-from alerts.alert import NEGATIVE, Quote, Sample, Status, quote_from_data, quote_to_data
-from alerts.quotes import remember
+from alerts.alert import NEGATIVE, Sample, moment
+from alerts.kind import Explanation, Verdict
+from alerts.life import Life
 from alerts.rule import Rule
 
 PRIOR_NEGATIVE: Final = 12.5
@@ -55,22 +54,19 @@ ITEMS_PER_WEEK: Final = (500.0, 10_000_000.0)
 H_MIN: Final = 3.0  # below it the run-length formula is no longer true
 RECOVERED: Final = math.log(1000)
 DOUBTFUL: Final = math.log(10)
-REFRESH_S: Final = 15.0
 
 _DAY_S: Final = 86400.0
 _WEEK_S: Final = 7 * _DAY_S
-_FORMAT: Final = 1
+_LONG_WEEKS: Final = 520
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    """What is known of one series; at most some 12 KB as JSON. Times `_s` are epoch seconds of event time.
+class Memory:
+    """What one series has learned. Times `_s` are epoch seconds of event time.
 
     `a`, `b`: learned negatives and items. `seen`: items, halved every half-life, for the rate; `items`: all
-    of them. `climb`, `peak`: see the module. Since `onset_s`, the first item of the current climb:
-    `negative` of `total` items and the newest negative `quotes`; `usual`: the share learned before it.
-    Firing since `started_s`; `worse_s`: the last item that spoke for the incident; `refreshed_s`: when
-    the alert was last told anew; `ended_s`: when the last incident ended.
+    of them. `climb`, `peak`: see the module. `onset_s`: the first item of the current climb; `usual`: the
+    share learned before it.
     """
 
     a: float = PRIOR_NEGATIVE
@@ -83,161 +79,127 @@ class State:
     peak: float = 0.0
     onset_s: float | None = None
     usual: float = PRIOR_NEGATIVE / PRIOR_ITEMS
-    negative: int = 0
-    total: int = 0
-    quotes: tuple[Quote, ...] = ()
-    model: str = ""
-    started_s: float | None = None
-    worse_s: float = 0.0
-    refreshed_s: float = 0.0
-    ended_s: float | None = None
 
-    @property
-    def firing(self) -> bool:
-        """Whether an incident is open."""
-        return self.started_s is not None
 
-    def to_json(self) -> str:
-        """The state as JSON, for the store; `from_json` reads it back equal."""
-        data = [
-            _FORMAT, self.a, self.b, self.seen, self.items, self.first_s, self.last_s, self.climb, self.peak,
-            self.onset_s, self.usual, self.negative, self.total, [quote_to_data(q) for q in self.quotes],
-            self.model, self.started_s, self.worse_s, self.refreshed_s, self.ended_s,
+START: Final = Memory()
+
+
+class Spike:
+    """The kind `spike` (alerts.kind.Detector)."""
+
+    fades: Final = True
+
+    def start(self) -> Memory:
+        """Nothing seen: the prior."""
+        return START
+
+    def observe(self, memory: Memory, rule: Rule, sample: Sample, at_s: float, life: Life) -> tuple[Memory, Verdict]:
+        """Take one more item of the series."""
+        bad = sample.sentiment == NEGATIVE
+        open_ = life.since_s is not None
+        onset_s, usual, peak = memory.onset_s, memory.usual, memory.peak
+        learned = memory.a / memory.b
+        if onset_s is None:
+            usual = learned
+        frozen = life.since_s is not None and at_s < life.since_s + rule.half_life_s
+        edge = _edge(usual if frozen else learned, rule)
+        climb = memory.climb - math.log1p((rule.odds_ratio - 1) * edge) + (math.log(rule.odds_ratio) if bad else 0.0)
+        if not open_ and (climb <= 0 or memory.items < rule.min_items):
+            climb, onset_s = 0.0, None
+        else:
+            onset_s = at_s if onset_s is None else onset_s
+            peak = max(peak, climb) if open_ else climb
+        gap_s = at_s - memory.last_s if memory.items else 0.0
+        fade = 0.5 ** (min(gap_s, rule.half_life_s / REMEMBERED_ITEMS) / rule.half_life_s)
+        new = Memory(
+            a=memory.a * fade + bad,
+            b=memory.b * fade + 1,
+            seen=memory.seen * 0.5 ** (gap_s / rule.half_life_s) + 1,
+            items=memory.items + 1,
+            first_s=at_s if memory.first_s is None else memory.first_s,
+            last_s=at_s,
+            climb=climb,
+            peak=peak,
+            onset_s=onset_s,
+            usual=usual,
+        )
+        holds = peak - climb < RECOVERED if open_ else bad and climb >= max(H_MIN, threshold(new, rule))
+        speaks = bad and open_ and peak - climb < DOUBTFUL
+        return new, Verdict(holds, onset_s, matched=bad, speaks=speaks)
+
+    def tick(self, memory: Memory, rule: Rule, now_s: float, life: Life, *, behind: bool) -> tuple[Memory, Verdict]:
+        """Time alone says nothing about a share."""
+        return memory, Verdict(life.since_s is not None, memory.onset_s)
+
+    def due_s(self, memory: Memory, rule: Rule, life: Life) -> None:
+        """Never: this kind waits for items."""
+        return
+
+    def rest(self, memory: Memory) -> Memory:
+        """All learning kept, the climb forgotten."""
+        return replace(memory, climb=0.0, peak=0.0, onset_s=None)
+
+    def explain(self, memory: Memory, rule: Rule, life: Life) -> Explanation:
+        """Counts, usual share, and how likely chance is to do this."""
+        observed = life.matched / max(life.total, 1)
+        since = moment(life.last_s if life.onset_s is None else life.onset_s)
+        return Explanation(
+            title="More negative feedback than usual",
+            description=(
+                f"{life.matched} of {life.total} items were negative ({observed:.0%}) since "
+                f"{since:%Y-%m-%d %H:%M} UTC; usual are {memory.usual:.0%}. {_chance(memory, rule)}"
+            ),
+            figures={
+                "negative": str(life.matched),
+                "total": str(life.total),
+                "share": f"{observed:.3f}",
+                "baseline": f"{memory.usual:.3f}",
+                "expected": f"{memory.usual * life.total:.1f}",
+            },
+        )
+
+    def dump(self, memory: Memory) -> Any:
+        """The memory as a JSON array."""
+        return [
+            memory.a, memory.b, memory.seen, memory.items, memory.first_s, memory.last_s, memory.climb, memory.peak,
+            memory.onset_s, memory.usual,
         ]  # fmt: skip
-        return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
 
-    @classmethod
-    def from_json(cls, text: str) -> State:
-        """Raises ValueError or TypeError for what `to_json` of this format did not write."""
-        data = json.loads(text)
-        if not isinstance(data, list) or data[:1] != [_FORMAT]:
-            raise ValueError(f"not a detector state of format {_FORMAT}")
-        (
-            _, a, b, seen, items, first_s, last_s, climb, peak, onset_s, usual, negative, total, quotes,
-            model, started_s, worse_s, refreshed_s, ended_s,
-        ) = data  # fmt: skip
-        return cls(
+    def load(self, data: Any) -> Memory:
+        """Raises ValueError or TypeError for what `dump` did not make."""
+        a, b, seen, items, first_s, last_s, climb, peak, onset_s, usual = data
+        return Memory(
             a=a, b=b, seen=seen, items=items, first_s=first_s, last_s=last_s, climb=climb, peak=peak,
-            onset_s=onset_s, usual=usual, negative=negative, total=total,
-            quotes=tuple(quote_from_data(quote) for quote in quotes), model=model, started_s=started_s,
-            worse_s=worse_s, refreshed_s=refreshed_s, ended_s=ended_s,
+            onset_s=onset_s, usual=usual,
         )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """An alert to tell: `state` is the series as of `at_s`, for `resolved` as of just before its end."""
-
-    status: Status
-    state: State
-    at_s: float
-
-
-START: Final = State()
-
-
-def step(state: State, rule: Rule, sample: Sample, at_s: float) -> tuple[State, Change | None]:
-    """Take one more item of the series, at event time `at_s`; one that comes late counts as of the latest."""
-    at_s = max(at_s, state.last_s)
-    state, change = quiet(state, rule, at_s)
-    bad = sample.sentiment == NEGATIVE
-    firing = state.started_s is not None
-    onset_s, usual, negative, total = state.onset_s, state.usual, state.negative, state.total
-    quotes, peak, worse_s = state.quotes, state.peak, state.worse_s
-
-    learned = state.a / state.b
-    if onset_s is None:
-        usual = learned
-    frozen = state.started_s is not None and at_s < state.started_s + rule.half_life_s
-    edge = _edge(usual if frozen else learned, rule)
-    climb = state.climb - math.log1p((rule.odds_ratio - 1) * edge) + (math.log(rule.odds_ratio) if bad else 0.0)
-    if not firing and (climb <= 0 or state.items < rule.min_items):
-        climb, onset_s, negative, total, quotes = 0.0, None, 0, 0, ()
-    else:
-        onset_s = at_s if onset_s is None else onset_s
-        negative, total = negative + bad, total + 1
-        peak = max(peak, climb) if firing else climb
-        if bad:
-            quotes = remember(quotes, sample)
-            if peak - climb < DOUBTFUL:
-                worse_s = at_s
-
-    first_s = at_s if state.first_s is None else state.first_s
-    gap_s = at_s - state.last_s if state.items else 0.0
-    fade = 0.5 ** (min(gap_s, rule.half_life_s / REMEMBERED_ITEMS) / rule.half_life_s)
-    new = State(
-        a=state.a * fade + bad,
-        b=state.b * fade + 1,
-        seen=state.seen * 0.5 ** (gap_s / rule.half_life_s) + 1,
-        items=state.items + 1,
-        first_s=first_s,
-        last_s=at_s,
-        climb=climb,
-        peak=peak,
-        onset_s=onset_s,
-        usual=usual,
-        negative=negative,
-        total=total,
-        quotes=quotes,
-        model=sample.model,
-        started_s=state.started_s,
-        worse_s=worse_s,
-        refreshed_s=state.refreshed_s,
-        ended_s=state.ended_s,
-    )
-    if not firing:
-        # A new incident begins later than the last one ended: each has a start of its own.
-        rested = new.ended_s is None or at_s > new.ended_s
-        if bad and rested and climb >= H_MIN and climb >= threshold(new, rule):
-            new = replace(new, started_s=at_s, worse_s=at_s, refreshed_s=at_s)
-            change = Change(status="firing", state=new, at_s=at_s)
-    elif peak - climb >= RECOVERED:
-        return _end(new, at_s)
-    elif at_s >= new.refreshed_s + REFRESH_S:
-        new = replace(new, refreshed_s=at_s)
-        change = Change(status="firing", state=new, at_s=at_s)
-    return new, change
-
-
-def quiet(state: State, rule: Rule, now_s: float) -> tuple[State, Change | None]:
-    """Let time pass: an incident that nothing spoke for during `resolve_after` ends, at the end of that."""
-    if state.started_s is None:
-        return state, None
-    end_s = state.worse_s + rule.resolve_after_s
-    return _end(state, end_s) if now_s >= end_s else (state, None)
-
-
-def rest(state: State) -> State:
-    """The state with any climb or incident forgotten and all learning kept."""
-    return replace(state, climb=0.0, peak=0.0, onset_s=None, negative=0, total=0, quotes=(), started_s=None)
-
-
-def share(state: State) -> float:
+def share(memory: Memory) -> float:
     """The share of negative items that is usual by now, 0..1."""
-    return state.a / state.b
+    return memory.a / memory.b
 
 
-def weekly(state: State, rule: Rule) -> float:
+def weekly(memory: Memory, rule: Rule) -> float:
     """Items per week, as learned with a memory of `half_life`; the first day counts as a whole one.
 
     Within the first day this says too little rather than too much, and the h of each moment follows what
     was seen so far: the first day together spends at most about the allowance of one week.
     """
     memory_s = rule.half_life_s / math.log(2)
-    lived_s = state.last_s - (state.last_s if state.first_s is None else state.first_s)
+    lived_s = memory.last_s - (memory.last_s if memory.first_s is None else memory.first_s)
     watched_s = max(-memory_s * math.expm1(-lived_s / memory_s), min(_DAY_S, memory_s))
-    return min(max(state.seen / watched_s * _WEEK_S, ITEMS_PER_WEEK[0]), ITEMS_PER_WEEK[1])
+    return min(max(memory.seen / watched_s * _WEEK_S, ITEMS_PER_WEEK[0]), ITEMS_PER_WEEK[1])
 
 
-def threshold(state: State, rule: Rule) -> float:
+def threshold(memory: Memory, rule: Rule) -> float:
     """h: the climb at which chance alone would page `false_alarms_per_week` times a week at the most."""
-    pages = _information(share(state), rule) * weekly(state, rule) / rule.false_alarms_per_week
+    pages = _information(share(memory), rule) * weekly(memory, rule) / rule.false_alarms_per_week
     return max(math.log(pages), H_MIN)
 
 
-def weeks_by_chance(state: State, rule: Rule) -> float:
+def weeks_by_chance(memory: Memory, rule: Rule) -> float:
     """Weeks in which chance alone gives such a climb once at the most, while the share stays at its edge."""
-    return math.exp(min(state.peak, 50.0)) / (_information(state.usual, rule) * weekly(state, rule))
+    return math.exp(min(memory.peak, 50.0)) / (_information(memory.usual, rule) * weekly(memory, rule))
 
 
 def _information(usual: float, rule: Rule) -> float:
@@ -253,10 +215,10 @@ def _edge(usual: float, rule: Rule) -> float:
     return max(min(rule.margin * usual, WORST_EDGE), usual)
 
 
-def _end(state: State, at_s: float) -> tuple[State, Change]:
-    return replace(rest(state), ended_s=at_s), Change(status="resolved", state=state, at_s=at_s)
-
-
-def moment(at_s: float) -> datetime:
-    """Epoch seconds as a time in UTC."""
-    return datetime.fromtimestamp(at_s, UTC)
+def _chance(memory: Memory, rule: Rule) -> str:
+    weeks = weeks_by_chance(memory, rule)
+    if weeks >= _LONG_WEEKS:
+        return "By chance alone this happens less than once in ten years."
+    if weeks >= 2:
+        return f"By chance alone this happens at most once in {weeks:.0f} weeks."
+    return f"By chance alone this happens at most {max(1 / weeks, 0.1):.1f} times a week."

@@ -1,9 +1,10 @@
 """Samples × rules → the states and alerts that changed. Pure: the caller loads, stores and sends.
 
 In one transaction with its counts, the caller loads the states of the keys that a batch touches
-(`series_keys`), calls `evaluate`, and stores what comes back; from time to time it does the same with
-`tick`. The result depends on the order of the samples alone: cut into batches in any way, the same samples
-leave the same states and the same alerts.
+(`series_keys`), calls `evaluate`, and stores what comes back, each state with the time at which it is due
+again (`due_s`); from time to time it does the same with `tick` for the states that are due. The result
+depends on the order of the samples alone: cut into batches in any way, ticked as often as one likes, the
+same samples leave the same states and the same alerts.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from typing import Final, NamedTuple
 from urllib.parse import quote as escape
 from urllib.parse import unquote
 
-from alerts.alert import Alert, Labels, Sample, fingerprint
-from alerts.detector import START, Change, State, quiet, rest, step
+from alerts.alert import Alert, Labels, Sample, Status, fingerprint
 from alerts.quotes import clean
 from alerts.rule import Rule
+from alerts.series import Change, State, due_s, rest, start, step, tick
 from alerts.wording import compose, labels_of
 
 _MAX_CACHED_ROUTES: Final = 50_000
+_FILTERED: Final = ("workspace", "topic", "source", "language", "channel", "touchpoint")
 
 
 class Key(NamedTuple):
@@ -30,6 +32,13 @@ class Key(NamedTuple):
     workspace: str
     rule: str
     series: str
+
+
+class Transition(NamedTuple):
+    """An alert came into a status. Every one is told, also those that a later one overtook in the batch."""
+
+    rule: str
+    status: Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +50,7 @@ class Evaluation:
 
     states: dict[Key, State]
     alerts: tuple[Alert, ...]
+    transitions: tuple[Transition, ...] = ()
 
 
 class Engine:
@@ -50,7 +60,9 @@ class Engine:
         self.rules: Final = tuple(rules)
         self._rules = {rule.name: rule for rule in rules}
         self._dashboard_url = dashboard_url
-        self._routes: dict[tuple[str, str, str, str, str], tuple[tuple[Rule, Key], ...]] = {}
+        self._routes: dict[tuple[str, ...], tuple[tuple[Rule, Key], ...]] = {}
+        by_customer = any(rule.customers or "customer" in rule.group_by for rule in rules)
+        self._marked = (*_FILTERED, "customer") if by_customer else _FILTERED
 
     def series_keys(self, sample: Sample) -> list[Key]:
         """The series that a sample counts in: at most one for each rule."""
@@ -64,48 +76,61 @@ class Engine:
         """
         now_s = now.timestamp()
         new: dict[Key, State] = {}
-        changes: dict[tuple[Key, float | None], tuple[Rule, Change]] = {}
+        told = _Told()
         for sample in samples:
             at_s = min(sample.at.timestamp(), now_s)
             for rule, key in self._route(sample):
-                state = new.get(key) or states.get(key) or START
-                new[key], change = step(state, rule, sample, at_s)
-                if change is not None:
-                    changes[key, change.state.started_s] = (rule, change)
-        return Evaluation(states=new, alerts=self._compose(changes))
+                state = new.get(key) or self._held(rule, states.get(key))
+                new[key], changes = step(state, rule, sample, at_s)
+                if changes:
+                    told.take(rule, key, changes)
+        return Evaluation(states=new, alerts=self._compose(told), transitions=tuple(told.transitions))
 
-    def tick(self, states: Mapping[Key, State], alerts: Mapping[str, Alert], now: datetime) -> Evaluation:
-        """Let time pass until `now` (stream time): incidents resolve when it stays quiet.
+    def tick(
+        self, states: Mapping[Key, State], alerts: Iterable[Alert], now: datetime, *, behind: bool = False
+    ) -> Evaluation:
+        """Let time pass until `now` (stream time), for the states that are due.
 
-        `states`: those of all firing series at least; `alerts`: all firing alerts by fingerprint. An alert
-        whose rule is gone, or has other labels by now, is resolved; a firing series whose alert is missing
-        gets it.
+        `alerts`: all open alerts of the workspaces; `states` holds those of their series too. An alert whose
+        rule is gone, or has other labels by now, is resolved; an open series whose alert is missing gets
+        it. `behind`: items older than `now` may still be on their way.
         """
         new: dict[Key, State] = {}
-        changes: dict[tuple[Key, float | None], tuple[Rule, Change]] = {}
+        told = _Told()
+        marks = {alert.fingerprint: alert for alert in alerts}
         live = set()
-        for key, state in states.items():
-            if not state.firing:
-                continue
+        for key, held in states.items():
             rule = self._rules.get(key.rule)
             if rule is None or not self._fits(rule, key):
-                new[key] = rest(state)
+                if held.open:
+                    new[key] = rest(held)
                 continue
+            state = self._held(rule, held)
             mark = self._fingerprint(rule, key)
-            live.add(mark)
-            after, change = quiet(state, rule, now.timestamp())
-            if change is None and mark not in alerts:
-                change = Change(status="firing", state=state, at_s=state.last_s)
-            if after is not state:
+            if state.open:
+                live.add(mark)
+            after, changes = tick(state, rule, now.timestamp(), behind=behind)
+            if not changes and after.open and mark not in marks:
+                status: Status = "firing" if after.firing else "pending"
+                changes = [Change(status=status, state=after, at_s=after.life.last_s, turn=False)]
+            if after is not held:
                 new[key] = after
-            if change is not None:
-                changes[key, change.state.started_s] = (rule, change)
+            if changes:
+                told.take(rule, key, changes)
         orphans = tuple(
             replace(alert, state="resolved", ends_at=max(now, alert.starts_at))
-            for mark, alert in alerts.items()
-            if mark not in live and alert.state == "firing"
+            for mark, alert in marks.items()
+            if mark not in live and alert.state != "resolved"
         )
-        return Evaluation(states=new, alerts=self._compose(changes) + orphans)
+        told.transitions += [Transition(alert.rule, "resolved") for alert in orphans]
+        return Evaluation(
+            states=new, alerts=self._compose(told) + orphans, transitions=tuple(told.transitions)
+        )
+
+    def due_s(self, key: Key, state: State) -> float | None:
+        """The event time at which `tick` can matter to this state next; None: not before its next item."""
+        rule = self._rules.get(key.rule)
+        return None if rule is None else due_s(state, rule)
 
     def fingerprint(self, key: Key) -> str | None:
         """The fingerprint of the alert of a series, None where no rule of that name and grouping exists."""
@@ -113,7 +138,7 @@ class Engine:
         return self._fingerprint(rule, key) if rule is not None and self._fits(rule, key) else None
 
     def _route(self, sample: Sample) -> tuple[tuple[Rule, Key], ...]:
-        mark = (sample.workspace, sample.topic, sample.source, sample.language, sample.channel)
+        mark = tuple([getattr(sample, name) for name in self._marked])
         route = self._routes.get(mark)
         if route is None:
             if len(self._routes) >= _MAX_CACHED_ROUTES:
@@ -125,11 +150,16 @@ class Engine:
             )
         return route
 
-    def _compose(self, changes: Mapping[tuple[Key, float | None], tuple[Rule, Change]]) -> tuple[Alert, ...]:
+    def _compose(self, told: _Told) -> tuple[Alert, ...]:
         return tuple(
-            compose(rule, key.workspace, series_labels(key.series), change, self._dashboard_url)
-            for (key, _), (rule, change) in changes.items()
+            compose(rule, key.workspace, key.series, series_labels(key.series), change, self._dashboard_url)
+            for (key, _), (rule, change) in told.newest.items()
         )
+
+    @staticmethod
+    def _held(rule: Rule, state: State | None) -> State:
+        """The state of a series; a rule that became another kind starts afresh."""
+        return state if state is not None and state.kind == rule.kind else start(rule)
 
     @staticmethod
     def _fits(rule: Rule, key: Key) -> bool:
@@ -138,6 +168,20 @@ class Engine:
     @staticmethod
     def _fingerprint(rule: Rule, key: Key) -> str:
         return fingerprint(rule.name, key.workspace, labels_of(rule, series_labels(key.series)))
+
+
+class _Told:
+    """The newest change of each incident, and every transition."""
+
+    def __init__(self) -> None:
+        self.newest: dict[tuple[Key, float | None], tuple[Rule, Change]] = {}
+        self.transitions: list[Transition] = []
+
+    def take(self, rule: Rule, key: Key, changes: Iterable[Change]) -> None:
+        for change in changes:
+            self.newest[key, change.state.life.since_s] = (rule, change)
+            if change.turn:
+                self.transitions.append(Transition(rule.name, change.status))
 
 
 def series_labels(series: str) -> Labels:
@@ -156,6 +200,8 @@ def _takes(rule: Rule, sample: Sample) -> bool:
         and (not rule.sources or sample.source in rule.sources)
         and (not rule.channels or sample.channel in rule.channels)
         and (not rule.topics or sample.topic in rule.topics)
+        and (not rule.touchpoints or sample.touchpoint in rule.touchpoints)
+        and (not rule.customers or sample.customer in rule.customers)
         and (
             not rule.languages
             or any(sample.language == tag or sample.language.startswith(f"{tag}-") for tag in rule.languages)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 DEFAULT_FILE: Final = Path(__file__).with_name("rules.toml")
 KINDS: Final = ("spike",)
-GROUPS: Final = ("topic", "source", "language", "channel")
+GROUPS: Final = ("topic", "source", "language", "channel", "touchpoint", "customer")
 SEVERITIES: Final = ("info", "warning", "critical")
 RESERVED: Final = frozenset({"alertname", "workspace", "severity", "team", *GROUPS})
 
@@ -28,6 +28,9 @@ Place = tuple[str | int, ...]
 class Rule:
     """One rule. Empty filters take everything; `languages` takes `uz-Cyrl` for `uz`.
 
+    The condition must hold for `for_s` before anybody is told, and be gone for `keep_firing_for_s` before
+    the alert ends.
+
     `margin`, `odds_ratio`, `half_life_s`, `min_items` and `false_alarms_per_week` (per series) are those
     of alerts.detector. `labels` are sorted pairs.
     """
@@ -40,11 +43,15 @@ class Rule:
     channels: tuple[str, ...] = ()
     topics: tuple[str, ...] = ()
     languages: tuple[str, ...] = ()
+    touchpoints: tuple[str, ...] = ()
+    customers: tuple[str, ...] = ()
     false_alarms_per_week: float = 0.2
     margin: float = 1.5
     odds_ratio: float = 2.0
     min_items: int = 30
     half_life_s: float = 3 * 86400.0
+    for_s: float = 0.0
+    keep_firing_for_s: float = 0.0
     resolve_after_s: float = 1800.0
     severity: str = "warning"
     team: str = ""
@@ -237,11 +244,15 @@ _READERS: Final[dict[str, tuple[str, Callable[[object], object]]]] = {
     "channels": ("channels", _list(_name)),
     "topics": ("topics", _list(_name)),
     "languages": ("languages", _list(_string)),
+    "touchpoints": ("touchpoints", _list(_string)),
+    "customers": ("customers", _list(_string)),
     "false_alarms_per_week": ("false_alarms_per_week", _number(0.001, 5)),
     "margin": ("margin", _number(1, 3)),
     "odds_ratio": ("odds_ratio", _number(1.2, 10)),
     "min_items": ("min_items", _whole(1, 100_000)),
     "half_life": ("half_life_s", _duration("1h", "60d")),
+    "for": ("for_s", _duration("1s", "7d")),
+    "keep_firing_for": ("keep_firing_for_s", _duration("1s", "7d")),
     "resolve_after": ("resolve_after_s", _duration("1m", "7d")),
     "severity": ("severity", _one_of(SEVERITIES)),
     "team": ("team", _string),

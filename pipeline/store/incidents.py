@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from alerts.alert import Alert, Sample
-from alerts.detector import State
-from alerts.engine import Engine, Evaluation, Key
+from alerts.engine import Engine, Evaluation, Key, Transition
+from alerts.series import State
 from pipeline.store import schema
 from pipeline.store.engine import insert
 from pipeline.store.rows import micros
+
+log = logging.getLogger("ovoz.incidents")
 
 Pending = tuple[Alert, int]
 """An alert and the revision of it."""
@@ -21,21 +25,35 @@ Pending = tuple[Alert, int]
 RESOLVED_REPOSTS: Final = timedelta(minutes=15)
 
 
-def observe(connection: sa.Connection, engine: Engine, samples: Sequence[Sample]) -> int:
-    """Feed new items to the detectors: how many alerts changed."""
+def observe(connection: sa.Connection, engine: Engine, samples: Sequence[Sample]) -> tuple[Transition, ...]:
+    """Feed new items to the detectors: which alerts came into which status."""
     keys = sorted({key for sample in samples for key in engine.series_keys(sample)})
     states = _states(connection, keys)
-    return _save(connection, engine.evaluate(samples, states, max(sample.at for sample in samples)))
+    return _save(connection, engine, engine.evaluate(samples, states, max(sample.at for sample in samples)))
 
 
-def tick(connection: sa.Connection, engine: Engine, workspace: str, now: datetime) -> int:
-    """Let stream time pass for a workspace's firing alerts: how many changed."""
-    alerts = _firing(connection, [workspace])
-    if not alerts:
-        return 0
-    rows = connection.execute(sa.select(schema.detector).where(schema.detector.c.workspace == workspace))
-    states = {Key(row.workspace, row.rule, row.series): State.from_json(row.state) for row in rows}
-    return _save(connection, engine.tick(states, alerts, now))
+def tick(
+    connection: sa.Connection, engine: Engine, workspace: str, now: datetime, *, behind: bool, review: bool
+) -> tuple[Transition, ...]:
+    """Let stream time pass in a workspace: which alerts came into which status.
+
+    `behind`: items older than `now` may still be on their way. `review`: look at every series, not only at
+    those whose time has come; needed once after the rules have changed.
+    """
+    table = schema.detector
+    alerts = _open(connection, workspace)
+    query = sa.select(table).where(table.c.workspace == workspace)
+    if not review:
+        query = query.where(table.c.due_us <= micros(now))
+    known = _decoded(connection.execute(query))
+    if not alerts and not known:
+        return ()
+    series = {Key(workspace, alert.rule, alert.series) for alert in alerts}
+    known |= _states(connection, sorted(series - known.keys()))
+    evaluation = engine.tick(known, alerts, now, behind=behind)
+    if review:
+        evaluation = replace(evaluation, states={**known, **evaluation.states})
+    return _save(connection, engine, evaluation)
 
 
 def due(
@@ -111,29 +129,41 @@ def _states(connection: sa.Connection, keys: Sequence[Key]) -> dict[Key, State]:
     for start in range(0, len(keys), 300):
         some = [tuple(key) for key in keys[start : start + 300]]
         query = sa.select(table).where(sa.tuple_(table.c.workspace, table.c.rule, table.c.series).in_(some))
-        for row in connection.execute(query):
-            found[Key(row.workspace, row.rule, row.series)] = State.from_json(row.state)
+        found |= _decoded(connection.execute(query))
     return found
 
 
-def _firing(connection: sa.Connection, workspaces: Sequence[str]) -> dict[str, Alert]:
+def _decoded(rows: Iterable[Any]) -> dict[Key, State]:
+    found = {}
+    for row in rows:
+        try:
+            found[Key(row.workspace, row.rule, row.series)] = State.from_json(row.state)
+        except (ValueError, TypeError, KeyError) as error:
+            # Of another release, whose kind of rule or memory is unknown here: the series learns anew.
+            log.warning("rule %s learns the series %r anew: %s", row.rule, row.series, error)
+    return found
+
+
+def _open(connection: sa.Connection, workspace: str) -> list[Alert]:
     table = schema.alert
-    query = sa.select(table.c.body).where(table.c.state == "firing", table.c.workspace.in_(list(workspaces)))
-    alerts = [Alert.from_json(body) for body in connection.scalars(query)]
-    return {alert.fingerprint: alert for alert in alerts}
+    query = sa.select(table.c.body).where(table.c.state != "resolved", table.c.workspace == workspace)
+    return [Alert.from_json(body) for body in connection.scalars(query)]
 
 
-def _save(connection: sa.Connection, evaluation: Evaluation) -> int:
+def _save(connection: sa.Connection, engine: Engine, evaluation: Evaluation) -> tuple[Transition, ...]:
     if evaluation.states:
         upsert = insert(connection)(schema.detector)
+        rows = []
+        for key, state in sorted(evaluation.states.items(), key=lambda entry: entry[0]):
+            due_s = engine.due_s(key, state)
+            due_us = None if due_s is None else int(due_s * 1e6)
+            rows.append({**key._asdict(), "state": state.to_json(), "due_us": due_us})
         connection.execute(
             upsert.on_conflict_do_update(
-                index_elements=["workspace", "rule", "series"], set_={"state": upsert.excluded.state}
+                index_elements=["workspace", "rule", "series"],
+                set_={"state": upsert.excluded.state, "due_us": upsert.excluded.due_us},
             ),
-            [
-                {"workspace": key.workspace, "rule": key.rule, "series": key.series, "state": state.to_json()}
-                for key, state in sorted(evaluation.states.items())
-            ],
+            rows,
         )
     for alert in evaluation.alerts:
         row = {
@@ -151,4 +181,4 @@ def _save(connection: sa.Connection, evaluation: Evaluation) -> int:
         values = {name: upsert.excluded[name] for name in ("state", "ends_us", "body")}
         values["revision"] = schema.alert.c.revision + 1
         connection.execute(upsert.on_conflict_do_update(index_elements=["incident"], set_=values))
-    return len(evaluation.alerts)
+    return evaluation.transitions

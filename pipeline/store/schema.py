@@ -130,7 +130,8 @@ dead_letter: Final = sa.Table(
     sa.Index("dead_letter_failed", "failed_us"),
 )
 
-# The state of one detector on one series (alerts.detector.State as JSON).
+# The state of one detector on one series (alerts.series.State as JSON), and the event time at which time
+# alone can change it next.
 detector: Final = sa.Table(
     "detector",
     metadata,
@@ -138,6 +139,8 @@ detector: Final = sa.Table(
     sa.Column("rule", sa.Text, primary_key=True),
     sa.Column("series", sa.Text, primary_key=True),
     sa.Column("state", sa.Text, nullable=False),
+    sa.Column("due_us", sa.BigInteger),
+    sa.Index("detector_due", "workspace", "due_us"),
 )
 
 # One row an incident: its life, and how far each receiver has been told (the outbox).

@@ -17,7 +17,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from alerts.alert import Sample
-from alerts.engine import Engine
+from alerts.engine import Engine, Transition
 from pipeline.fold import Changes, Held, Horizon, Identity, fold
 from pipeline.ledger import Ledger, Span, runs
 from pipeline.records import DeadLetter, RawPosition, Scored
@@ -59,7 +59,7 @@ class Folded:
     skipped: int = 0
     changes: Changes = field(default_factory=Changes)
     dead: list[DeadLetter] = field(default_factory=list)
-    alerts: int = 0
+    transitions: tuple[Transition, ...] = ()
 
 
 class Store:
@@ -81,6 +81,7 @@ class Store:
     ) -> None:
         self._engine = engine
         self._detection = detection
+        self._reviewed: set[str] = set()
         self._retention = retention
         self._late_after = late_after
         self._alert_max_age = alert_max_age
@@ -111,7 +112,7 @@ class Store:
             scored = [item for arrival in fresh for item in arrival.scored]
             if scored:
                 folded.changes = self._apply(connection, scored, now)
-                folded.alerts = self._detect(connection, folded.changes)
+                folded.transitions = self._detect(connection, folded.changes)
             folded.dead = _bury(connection, [arrival.dead for arrival in fresh if arrival.dead is not None])
             accounted = [item.raw for item in scored]
             accounted += [a.dead.raw for a in fresh if a.dead is not None and a.dead.raw is not None]
@@ -185,7 +186,7 @@ class Store:
             for row in connection.execute(query)
         }
 
-    def _detect(self, connection: sa.Connection, changes: Changes) -> int:
+    def _detect(self, connection: sa.Connection, changes: Changes) -> tuple[Transition, ...]:
         samples = [
             Sample(
                 feedback_id=item.feedback.feedback_id,
@@ -199,6 +200,11 @@ class Store:
                 at=item.feedback.created_at,
                 text=item.feedback.text,
                 model=item.prediction.model,
+                certainty=item.prediction.topics[item.prediction.topic],
+                urgency=item.prediction.urgency,
+                author=item.feedback.author_hash or "",
+                customer=item.feedback.customer_id or "",
+                touchpoint=item.feedback.touchpoint or "",
             )
             for item in changes.counted
             if item.prediction is not None
@@ -206,14 +212,29 @@ class Store:
             and item.feedback.received_at - item.feedback.created_at <= self._alert_max_age
         ]
         if not samples:
-            return 0
+            return ()
         return incidents.observe(connection, self._detection, samples)
 
-    def tick(self, workspace: str, partition_of_scored: tuple[str, int], *, stream_now: datetime) -> int:
-        """Let time pass for a workspace's alerts, so that what went quiet resolves: how many changed."""
+    def tick(
+        self, workspace: str, partition_of_scored: tuple[str, int], *, stream_now: datetime, behind: bool = False
+    ) -> tuple[Transition, ...]:
+        """Let time pass for a workspace's alerts, so that what went quiet resolves: what came into which status.
+
+        `behind`: items older than `stream_now` may still be on their way.
+        """
+        review = workspace not in self._reviewed
         with _transaction(self._engine) as connection:
             _lock(connection, partition_of_scored)
-            return incidents.tick(connection, self._detection, workspace, stream_now)
+            transitions = incidents.tick(
+                connection, self._detection, workspace, stream_now, behind=behind, review=review
+            )
+        self._reviewed.add(workspace)
+        return transitions
+
+    def use_rules(self, detection: Engine) -> None:
+        """Detect with other rules from now on. What the detectors of unchanged rules know stays."""
+        self._detection = detection
+        self._reviewed.clear()
 
     def begin_ledger(self, log: str, partition: int, first_offset: int) -> None:
         """Open the account of a raw partition at the first offset that the broker still keeps."""

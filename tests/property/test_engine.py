@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alerts.alert import MAX_EVIDENCE, Alert, Sample
-from alerts.detector import State
 from alerts.engine import Engine, Key, series_labels
 from alerts.rule import Rule
+from alerts.series import State
 from tests import feed
 
 RULES = (
@@ -96,10 +96,10 @@ def test_incidents_of_one_alert_follow_each_other(samples: list[Sample]) -> None
 def test_a_quiet_night_resolves_all_once(samples: list[Sample]) -> None:
     states, alerts = fold(samples, [])
     firing = {alert.fingerprint: alert for alert in alerts.values() if alert.state == "firing"}
-    result = ENGINE.tick(states, firing, NOW)
+    result = ENGINE.tick(states, firing.values(), NOW)
     assert {alert.incident for alert in result.alerts} == {alert.incident for alert in firing.values()}
     assert all(alert.state == "resolved" for alert in result.alerts)
-    again = ENGINE.tick(states | result.states, {}, NOW)
+    again = ENGINE.tick(states | result.states, (), NOW)
     assert again.states == {} and again.alerts == ()
 
 
@@ -132,15 +132,15 @@ def test_an_alert_explains_itself() -> None:
 
 def test_a_tick_in_the_middle_says_nothing() -> None:
     states, alerts = firing_series()
-    now = max(state.last_s for state in states.values())
-    result = ENGINE.tick(states, alerts, datetime.fromtimestamp(now + 5, UTC))
+    now = max(state.life.last_s for state in states.values())
+    result = ENGINE.tick(states, alerts.values(), datetime.fromtimestamp(now + 5, UTC))
     assert result.states == {} and result.alerts == ()
 
 
 def test_an_alert_that_was_lost_is_told_again_as_the_same_incident() -> None:
     states, alerts = firing_series()
-    now = datetime.fromtimestamp(max(state.last_s for state in states.values()), UTC)
-    result = ENGINE.tick(states, {}, now)
+    now = datetime.fromtimestamp(max(state.life.last_s for state in states.values()), UTC)
+    result = ENGINE.tick(states, (), now)
     assert {alert.incident for alert in result.alerts} == {alert.incident for alert in alerts.values()}
 
 
@@ -149,13 +149,13 @@ def test_an_alert_that_was_lost_is_told_again_as_the_same_incident() -> None:
 )
 def test_alerts_of_changed_rules_are_resolved(rules: tuple[Rule, ...]) -> None:
     states, alerts = firing_series()
-    now = datetime.fromtimestamp(max(state.last_s for state in states.values()), UTC) + timedelta(seconds=1)
-    result = Engine(rules).tick(states, alerts, now)
+    now = datetime.fromtimestamp(max(state.life.last_s for state in states.values()), UTC) + timedelta(seconds=1)
+    result = Engine(rules).tick(states, alerts.values(), now)
     ended = {alert.fingerprint for alert in result.alerts if alert.state == "resolved"}
     assert ended == set(alerts)
     begun = [alert for alert in result.alerts if alert.state == "firing"]
     assert len(begun) == (1 if rules and rules[0].severity == "critical" else 0)
-    after = Engine(rules).tick(states | result.states, {a.fingerprint: a for a in begun}, now)
+    after = Engine(rules).tick(states | result.states, begun, now)
     assert after.states == {} and after.alerts == ()
 
 
@@ -173,4 +173,4 @@ def test_an_item_from_the_future_counts_as_now() -> None:
     now = feed.START + timedelta(minutes=5)
     item = replace(feed.sample(1, 1, negative=False), at=feed.START + timedelta(days=300))
     result = ENGINE.evaluate([item], {}, now)
-    assert {state.last_s for state in result.states.values()} == {now.timestamp()}
+    assert {state.life.last_s for state in result.states.values()} == {now.timestamp()}

@@ -1,0 +1,172 @@
+"""One series of one rule of any kind: verdicts → pending → firing → resolved. Pure.
+
+    calm ──condition holds──► pending ──for `for`──► firing ──gone for `keep_firing_for`──► resolved
+                                 └──gone──► resolved, and nobody was told
+
+An incident of a kind that fades (alerts.kind) also ends when nothing spoke for it during `resolve_after`.
+Whatever time decides is decided as of the moment that it became true, not of the tick that noticed: the
+same items give the same incidents, however often somebody ticks.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from alerts.alert import Sample, Status
+from alerts.kind import Verdict
+from alerts.kinds import KINDS
+from alerts.life import Life, forget, gather, gather_copy
+from alerts.rule import Rule
+
+REFRESH_S: Final = 15.0
+_FORMAT: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What is known of one series: what its detector remembers, and how far its alert has come."""
+
+    kind: str
+    memory: Any
+    life: Life = Life()  # noqa: RUF009 - frozen
+
+    @property
+    def firing(self) -> bool:
+        """Whether an alert is firing."""
+        return self.life.firing
+
+    @property
+    def open(self) -> bool:
+        """Whether an incident is pending or firing."""
+        return self.life.since_s is not None
+
+    def to_json(self) -> str:
+        """The state as JSON, for the store; `from_json` reads it back equal."""
+        data = [_FORMAT, self.kind, KINDS[self.kind].dump(self.memory), self.life.dump()]
+        return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> State:
+        """Raises ValueError, TypeError or KeyError for what `to_json` of this format did not write."""
+        data = json.loads(text)
+        if not isinstance(data, list) or data[:1] != [_FORMAT]:
+            raise ValueError(f"not a detector state of format {_FORMAT}")
+        _, kind, memory, life = data
+        return cls(kind=kind, memory=KINDS[kind].load(memory), life=Life.load(life))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """An alert to tell of: `state` is the series as of `at_s`, for `resolved` as of just before its end.
+
+    `turn`: the alert came into this status now; otherwise its numbers were refreshed.
+    """
+
+    status: Status
+    state: State
+    at_s: float
+    turn: bool
+
+
+def start(rule: Rule) -> State:
+    """A series that has seen nothing."""
+    return State(kind=rule.kind, memory=KINDS[rule.kind].start())
+
+
+def step(state: State, rule: Rule, sample: Sample, at_s: float) -> tuple[State, list[Change]]:
+    """Take one more item of the series, at event time `at_s`; one that comes late counts as of the latest."""
+    at_s = max(at_s, state.life.last_s)
+    state, changes = tick(state, rule, at_s)
+    detector = KINDS[state.kind]
+    memory, verdict = detector.observe(state.memory, rule, sample, at_s, state.life)
+    if sample.copied:
+        return replace(state, life=gather_copy(state.life, at_s, matched=verdict.matched)), changes
+    life = gather(state.life, verdict.onset_s, sample, at_s, matched=verdict.matched)
+    if verdict.speaks:
+        life = replace(life, spoke_s=at_s)
+    state, more = _advance(State(kind=state.kind, memory=memory, life=life), rule, verdict, at_s)
+    if not more and life.firing and at_s >= life.refreshed_s + REFRESH_S:
+        state = replace(state, life=replace(state.life, refreshed_s=at_s))
+        more = [Change(status="firing", state=state, at_s=at_s, turn=False)]
+    return state, changes + more
+
+
+def tick(state: State, rule: Rule, now_s: float, *, behind: bool = False) -> tuple[State, list[Change]]:
+    """Let time pass until `now_s`, from one moment that matters to the next.
+
+    `behind`: items older than `now_s` may still be on their way (alerts.kind).
+    """
+    changes: list[Change] = []
+    before_s = -math.inf
+    while (at_s := due_s(state, rule)) is not None and before_s < at_s <= now_s:
+        state, more = _tick(state, rule, at_s, behind=behind)
+        changes += more
+        before_s = at_s
+    return state, changes
+
+
+def due_s(state: State, rule: Rule) -> float | None:
+    """When time alone can matter next, or some time before; None: not before the next item."""
+    detector, life = KINDS[state.kind], state.life
+    due = detector.due_s(state.memory, rule, life)
+    if life.since_s is None:
+        return due
+    times = [] if due is None else [due]
+    if life.fired_s is None:
+        times.append(life.since_s + rule.for_s)
+    if life.clear_s is not None:
+        times.append(life.clear_s + rule.keep_firing_for_s)
+    if detector.fades:
+        times.append(life.spoke_s + rule.resolve_after_s)
+    return min(times, default=None)
+
+
+def rest(state: State) -> State:
+    """The state with any suspicion or incident forgotten and all learning kept."""
+    return replace(state, memory=KINDS[state.kind].rest(state.memory), life=forget(state.life))
+
+
+def _tick(state: State, rule: Rule, at_s: float, *, behind: bool) -> tuple[State, list[Change]]:
+    detector, life = KINDS[state.kind], state.life
+    if detector.fades and life.since_s is not None and at_s >= life.spoke_s + rule.resolve_after_s:
+        return _end(state, at_s)
+    memory, verdict = detector.tick(state.memory, rule, at_s, life, behind=behind)
+    if verdict.onset_s is None and life.onset_s is not None and life.since_s is None:
+        life = forget(life)
+    return _advance(State(kind=state.kind, memory=memory, life=life), rule, verdict, at_s)
+
+
+def _advance(state: State, rule: Rule, verdict: Verdict, at_s: float) -> tuple[State, list[Change]]:
+    """What a verdict makes of the alert, as of `at_s`."""
+    life = state.life
+    if life.since_s is None:
+        # A new incident begins later than the last one ended: each has a start of its own.
+        if not verdict.holds or (life.ended_s is not None and at_s <= life.ended_s):
+            return state, []
+        fired_s = None if rule.for_s else at_s
+        life = replace(life, since_s=at_s, fired_s=fired_s, spoke_s=at_s, refreshed_s=at_s)
+        status: Status = "pending" if rule.for_s else "firing"
+    elif life.fired_s is None:
+        if not verdict.holds:
+            return _end(state, at_s)
+        if at_s < life.since_s + rule.for_s:
+            return state, []
+        life, status = replace(life, fired_s=at_s, refreshed_s=at_s), "firing"
+    elif verdict.holds:
+        return (state if life.clear_s is None else replace(state, life=replace(life, clear_s=None))), []
+    else:
+        clear_s = at_s if life.clear_s is None else life.clear_s
+        if at_s >= clear_s + rule.keep_firing_for_s:
+            return _end(state, at_s)
+        return replace(state, life=replace(life, clear_s=clear_s)), []
+    state = replace(state, life=life)
+    return state, [Change(status=status, state=state, at_s=at_s, turn=True)]
+
+
+def _end(state: State, at_s: float) -> tuple[State, list[Change]]:
+    return replace(rest(state), life=replace(forget(state.life), ended_s=at_s)), [
+        Change(status="resolved", state=state, at_s=at_s, turn=True)
+    ]
