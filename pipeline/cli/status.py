@@ -75,7 +75,7 @@ def gather(settings: Settings, now: datetime) -> dict[str, Any]:
             with read.reading(engine) as connection:
                 states = read.source_states(connection, now)
                 seen["dead_letters"] = read.dead_count(connection)
-                seen["alerts"] = [dict(alert.labels) for alert in read.active_alerts(connection)]
+                seen["alerts"] = [dict(alert.labels) for alert in read.alerts(connection, state="firing")]
                 ledgers = read.ledgers(connection, log) if log is not None else None
         finally:
             engine.dispose()

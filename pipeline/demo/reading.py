@@ -13,15 +13,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-import sqlalchemy as sa
-
 from alerts.alert import Alert
 from models.classifier import LABELS, SENTIMENTS
 from pipeline.demo.day import WORKSPACE
-from pipeline.store import read, schema
+from pipeline.store import read
 from pipeline.store.engine import StoreAway, connect
-from pipeline.store.read import reading
-from pipeline.store.rows import moment
+from pipeline.store.read import Message, reading
 from pipeline.windows import Cell
 
 EVERY_S: Final = 0.4
@@ -35,19 +32,6 @@ _LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 Shares = tuple[int, ...]
 """Counts by LABELS: negative, neutral, positive, unsure."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
-    """One message of a customer; `own`: of whoever watches the demo."""
-
-    at: datetime
-    source: str
-    topic: str
-    language: str
-    sentiment: str
-    text: str
-    own: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +62,7 @@ class Reading:
     languages: Mapping[str, int] = field(default_factory=dict)
     replayed: int = 0
     own: int = 0
-    said: tuple[Said, ...] = ()
+    said: tuple[Message, ...] = ()
     alerts: tuple[Alert, ...] = ()
     health: Health = field(default_factory=Health)
     rate: float = 0.0
@@ -120,13 +104,17 @@ class Watcher(threading.Thread):
         rate = (health.done - before) / span_s if span_s > 0 else 0.0
         with reading(self._engine) as connection:
             cells = {cell: count for cell, (count, _) in read.cells(connection).items() if count}
-            said, alerts = _said(connection), _alerts(connection)
+            # First of all the newest messages of whoever watches, of any kind; then the day's complaints.
+            own = read.messages(connection, outside=WORKSPACE, limit=OWN)
+            theirs = read.messages(connection, within=WORKSPACE, sentiment=SENTIMENTS[0], limit=QUOTES)
+            alerts = tuple(read.alerts(connection))
+        said = (*own, *theirs)
         return summarize(cells, said, alerts, health, rate, int(self._midnight.timestamp() // 60))
 
 
 def summarize(
     cells: Mapping[Cell, int],
-    said: tuple[Said, ...],
+    said: tuple[Message, ...],
     alerts: tuple[Alert, ...],
     health: Health,
     rate: float,
@@ -215,27 +203,3 @@ def quantile(buckets: Mapping[float, float], share: float) -> float | None:
             return below_s + (bound - below_s) * (share * total - below) / (buckets[bound] - below)
         below_s, below = bound, buckets[bound]
     return below_s
-
-
-def _said(connection: sa.Connection) -> tuple[Said, ...]:
-    """The newest complaints of the day; first of all the newest messages of whoever watches, of any kind."""
-    item = schema.item
-    columns = (item.c.created_us, item.c.source, item.c.topic, item.c.language, item.c.sentiment, item.c.text)
-    theirs = sa.select(*columns).where(item.c.workspace == WORKSPACE, item.c.sentiment == SENTIMENTS[0])
-    own = sa.select(*columns).where(item.c.workspace != WORKSPACE, item.c.sentiment.is_not(None))
-    newest_own = connection.execute(own.order_by(item.c.received_us.desc()).limit(OWN))
-    newest = connection.execute(theirs.order_by(item.c.created_us.desc()).limit(QUOTES))
-    return tuple(
-        Said(
-            at=moment(row.created_us), source=row.source, topic=row.topic, language=row.language,
-            sentiment=row.sentiment, text=row.text or "", own=mine,
-        )
-        for rows, mine in ((newest_own, True), (newest, False))
-        for row in rows
-    )  # fmt: skip
-
-
-def _alerts(connection: sa.Connection) -> tuple[Alert, ...]:
-    table = schema.alert
-    query = sa.select(table.c.body).order_by(table.c.starts_us)
-    return tuple(Alert.from_json(body) for body in connection.scalars(query))

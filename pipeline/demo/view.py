@@ -13,9 +13,10 @@ from rich.text import Text
 from models.classifier import LABELS, TOPICS
 from pipeline.demo import alerts_panel
 from pipeline.demo.bars import share_bar, spark, strip
-from pipeline.demo.day import DAY_S, clock
+from pipeline.demo.day import DAY_S, WORKSPACE, clock
 from pipeline.demo.paint import ACCENT, BAD, DIM, GOOD, PLAIN, SENTIMENT, beside, fit, one_line, rule
-from pipeline.demo.reading import Reading, Said
+from pipeline.demo.reading import Reading
+from pipeline.store.read import Message
 
 # Where the terminal has fewer rows, everything moves together.
 ROOMY_ROWS: Final = 32
@@ -117,11 +118,12 @@ def _said_title(reading: Reading, width: int) -> Text:
     return rule("Latest complaints", width, languages)
 
 
-def _said(said: Sequence[Said], midnight: datetime, width: int, rows: int) -> Iterable[Text]:
+def _said(said: Sequence[Message], midnight: datetime, width: int, rows: int) -> Iterable[Text]:
     shown = said[: max(rows, 0)]
     for one in shown:
-        at = "yours" if one.own else clock((one.at - midnight).total_seconds())
-        line = Text(f"{at} ", f"bold {ACCENT}" if one.own else DIM)
+        own = one.workspace != WORKSPACE
+        at = "yours" if own else clock((one.created_at - midnight).total_seconds())
+        line = Text(f"{at} ", f"bold {ACCENT}" if own else DIM)
         line.append(f"{one.language:<8}", ACCENT).append(f"{one.source[:11]:<12}", DIM)
         line.append(f"{one.topic[:12]:<13}", SENTIMENT[one.sentiment])
         yield fit(line.append(one_line(one.text), PLAIN), width)

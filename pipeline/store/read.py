@@ -250,23 +250,54 @@ def source_states(connection: sa.Connection, now: datetime) -> list[SourceState]
     return states
 
 
-def active_alerts(connection: sa.Connection) -> list[Alert]:
-    """All firing alerts, oldest first."""
+def alerts(connection: sa.Connection, *, state: str | None = None) -> list[Alert]:
+    """All alerts, or those in one state, oldest first."""
     table = schema.alert
-    query = sa.select(table.c.body).where(table.c.state == "firing").order_by(table.c.starts_us)
+    query = sa.select(table.c.body).order_by(table.c.starts_us)
+    if state is not None:
+        query = query.where(table.c.state == state)
     return [Alert.from_json(body) for body in connection.scalars(query)]
 
 
-def latest_negative(connection: sa.Connection, limit: int = 5) -> list[Any]:
-    """The newest negative items that count: rows with source, language, topic, text, created_us."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """What a customer said, as it counts; time UTC."""
+
+    workspace: str
+    created_at: datetime
+    source: str
+    topic: str
+    language: str
+    sentiment: str
+    text: str
+
+
+def messages(
+    connection: sa.Connection, *, within: str | None = None, outside: str | None = None,
+    sentiment: str | None = None, limit: int,
+) -> list[Message]:  # fmt: skip
+    """The newest messages that count: of the workspace `within`, or of all but `outside`; of one sentiment."""
     table = schema.item
-    query = (
-        sa.select(table.c.source, table.c.language, table.c.topic, table.c.text, table.c.created_us)
-        .where(table.c.sentiment == "negative", table.c.minute.is_not(None))
-        .order_by(table.c.created_us.desc())
-        .limit(limit)
-    )
-    return list(connection.execute(query))
+    names = ("workspace", "source", "topic", "language", "sentiment", "text", "created_us")
+    query = sa.select(*(table.c[name] for name in names)).where(table.c.sentiment.is_not(None))
+    if within is not None:
+        query = query.where(table.c.workspace == within)
+    if outside is not None:
+        query = query.where(table.c.workspace != outside)
+    if sentiment is not None:
+        query = query.where(table.c.sentiment == sentiment)
+    return [
+        Message(
+            workspace=row.workspace,
+            created_at=moment(row.created_us),
+            source=row.source,
+            topic=row.topic,
+            language=row.language,
+            sentiment=row.sentiment,
+            text=row.text or "",
+        )
+        for row in connection.execute(query.order_by(table.c.created_us.desc()).limit(limit))
+    ]
 
 
 def cells(connection: sa.Connection) -> dict[Cell, tuple[int, int]]:

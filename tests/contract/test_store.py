@@ -455,9 +455,14 @@ def test_a_full_database_is_away_and_loses_nothing(tmp_path: Path) -> None:
 
         limit(90)
         folded = 0
-        with pytest.raises(StoreAway, match="full"):
+
+        def fill() -> None:
+            nonlocal folded
             for folded in range(100):
                 store.fold([arrival(folded, scored(f"a{folded}", text="x" * 9_000))], now=NOW)
+
+        with pytest.raises(StoreAway, match="full"):
+            fill()
         assert count(engine) == folded > 0
         limit(1_000_000)
         store.fold([arrival(folded, scored(f"a{folded}", text="x" * 9_000))], now=NOW)

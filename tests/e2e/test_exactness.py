@@ -30,6 +30,5 @@ def test_on_the_embedded_broker_and_sqlite_ten_kills_and_a_pause_change_no_numbe
 @pytest.mark.postgres
 @pytest.mark.timeout(500)
 def test_on_kafka_and_postgresql_kills_of_workers_broker_and_database_change_no_number() -> None:
-    _prove(
-        Plan(items=20_000, kills=10, pauses=1, broker_kills=1, store_kills=1, broker="kafka", store="postgres", rate=500)
-    )
+    servers = {"broker": "kafka", "store": "postgres"}
+    _prove(Plan(items=20_000, kills=10, pauses=1, broker_kills=1, store_kills=1, rate=500, **servers))

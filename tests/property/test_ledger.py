@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,5 +39,5 @@ def test_any_order_and_grouping_of_adds_equals_the_set(low: int, groups: list[li
 def test_runs_hold_exactly_their_offsets_and_never_touch(some: set[int]) -> None:
     spans = runs(some)
     assert offsets(spans) == some and size(spans) == len(some)
-    assert all(left[1] < right[0] for left, right in zip(spans, spans[1:], strict=False))
+    assert all(left[1] < right[0] for left, right in pairwise(spans))
     assert Ledger().add(spans) == Ledger().add((offset, offset + 1) for offset in some)
