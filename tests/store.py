@@ -22,7 +22,12 @@ from pipeline.store.transaction import Arrival, Safeguards, Store
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 RETENTION = timedelta(days=2)
 TOPIC, LOG = "feedback.scored", "scored-life-1"
-MOODS = {"negative": (0.7, 0.2, 0.1), "neutral": (0.2, 0.6, 0.2), "positive": (0.1, 0.2, 0.7), "unsure": (0.4, 0.35, 0.25)}
+MOODS = {
+    "negative": (0.7, 0.2, 0.1),
+    "neutral": (0.2, 0.6, 0.2),
+    "positive": (0.1, 0.2, 0.7),
+    "unsure": (0.4, 0.35, 0.25),
+}
 
 
 def feedback(name: str = "1", version: int = 1, *, minutes_ago: float = 5, **fields: Any) -> Feedback:
