@@ -89,6 +89,31 @@ def prepare(engine: sa.Engine) -> None:
         raise StoreError(f"{where} has schema revision {found}, this Ovoz needs {head}: {remedy}")
 
 
+class transaction:
+    """`with transaction(engine) as connection:`; a database that is away or full becomes StoreAway."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._begin = engine.begin()
+
+    def __enter__(self) -> sa.Connection:
+        try:
+            return self._begin.__enter__()
+        except sa.exc.DBAPIError as error:
+            raise self._verdict(error) from error
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        try:
+            self._begin.__exit__(kind, error, trace)
+        except sa.exc.DBAPIError as failed:
+            raise self._verdict(failed) from failed
+        if isinstance(error, sa.exc.DBAPIError):
+            raise self._verdict(error) from error
+
+    @staticmethod
+    def _verdict(error: sa.exc.DBAPIError) -> Exception:
+        return StoreAway(str(error.orig).strip()) if away(error) else error
+
+
 def away(error: sa.exc.DBAPIError) -> bool:
     """Whether the database, not the statement, is to blame: waiting and trying again may help."""
     if error.connection_invalidated:

@@ -169,3 +169,35 @@ delivery: Final = sa.Table(
     sa.Column("revision", sa.BigInteger, nullable=False),
     sa.Column("sent_us", sa.BigInteger, nullable=False),
 )
+
+# How far one run of a connector has got, and which process drives it: `purpose` is `live` or a backfill's name.
+connector: Final = sa.Table(
+    "connector",
+    metadata,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("instance", sa.Text, primary_key=True),
+    sa.Column("purpose", sa.Text, primary_key=True),
+    sa.Column("workspace", sa.Text, nullable=False),
+    sa.Column("cursor", sa.Text),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("holder", sa.Text),
+    sa.Column("lease_us", sa.BigInteger, nullable=False),
+    sa.Column("last_success_us", sa.BigInteger),
+    sa.Column("last_event_us", sa.BigInteger),
+    sa.Column("item_count", sa.BigInteger, nullable=False),
+)
+
+# Times from which something that was said may be missing for good.
+gap: Final = sa.Table(
+    "gap",
+    metadata,
+    sa.Column("workspace", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("instance", sa.Text, primary_key=True),
+    sa.Column("since_us", sa.BigInteger, primary_key=True),
+    sa.Column("until_us", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("noted_us", sa.BigInteger, nullable=False),
+    sa.Index("gap_until", "workspace", "until_us"),
+)

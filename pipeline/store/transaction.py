@@ -22,7 +22,7 @@ from pipeline.fold import Changes, Held, Horizon, Identity, fold
 from pipeline.ledger import Ledger, Span, runs
 from pipeline.records import DeadLetter, RawPosition, Scored
 from pipeline.store import incidents, schema
-from pipeline.store.engine import StoreAway, away, insert
+from pipeline.store.engine import insert, transaction
 from pipeline.store.rows import NOTHING_COUNTED, dead_row, held, item_row, micros, moment
 
 IDS_PER_QUERY: Final = 900
@@ -92,7 +92,7 @@ class Store:
 
         Positions of earlier lives of the topic are dropped.
         """
-        with _transaction(self._engine) as connection:
+        with transaction(self._engine) as connection:
             table = schema.position
             connection.execute(sa.delete(table).where(table.c.topic == topic, table.c.log != log))
             for partition in sorted(partitions):
@@ -104,7 +104,7 @@ class Store:
 
     def fold(self, arrivals: Sequence[Arrival], *, now: datetime) -> Folded:
         """Apply a batch, exactly once each. Records of one partition come in the order of their offsets."""
-        with _transaction(self._engine) as connection:
+        with transaction(self._engine) as connection:
             fresh, skipped = self._advance(connection, arrivals)
             folded = Folded(skipped=skipped)
             if not fresh:
@@ -223,7 +223,7 @@ class Store:
         `behind`: items older than `stream_now` may still be on their way.
         """
         review = workspace not in self._reviewed
-        with _transaction(self._engine) as connection:
+        with transaction(self._engine) as connection:
             _lock(connection, partition_of_scored)
             transitions = incidents.tick(
                 connection, self._detection, workspace, stream_now, behind=behind, review=review
@@ -238,14 +238,14 @@ class Store:
 
     def begin_ledger(self, log: str, partition: int, first_offset: int) -> None:
         """Open the account of a raw partition at the first offset that the broker still keeps."""
-        with _transaction(self._engine) as connection:
+        with transaction(self._engine) as connection:
             row = {"log": log, "partition": partition, "low": first_offset, "spans": "[]", "repaired": 0, "lost": 0}
             connection.execute(insert(connection)(schema.ledger).on_conflict_do_nothing(), [row])
 
     def account_repaired(self, log: str, partition: int, repaired: int) -> None:
         """Count offsets of a raw partition that were read again; their outcome comes through the topics."""
         table = schema.ledger
-        with _transaction(self._engine) as connection:
+        with transaction(self._engine) as connection:
             connection.execute(
                 sa.update(table)
                 .where(table.c.log == log, table.c.partition == partition)
@@ -254,7 +254,7 @@ class Store:
 
     def account_lost(self, log: str, partition: int, spans: Sequence[Span]) -> int:
         """Close holes whose records the broker no longer has; they are counted as lost. How many they were."""
-        with _transaction(self._engine) as connection:
+        with transaction(self._engine) as connection:
             return _settle(connection, log, partition, spans, lost=True)
 
     def prune(self, name: str, partition_of_scored: tuple[str, int], *, now: datetime) -> int:
@@ -264,7 +264,7 @@ class Store:
         the fold of this workspace out meanwhile.
         """
         floor = _floor(now, self._retention)
-        with _transaction(self._engine) as connection:
+        with transaction(self._engine) as connection:
             spaces, items, cells = schema.workspace, schema.item, schema.cell
             _lock(connection, partition_of_scored)
             held_floor = connection.scalar(
@@ -287,33 +287,10 @@ class Store:
             removed += connection.execute(
                 sa.update(items).where(items.c.workspace == name, items.c.minute < floor).values(NOTHING_COUNTED)
             ).rowcount
+            gap = schema.gap
+            connection.execute(sa.delete(gap).where(gap.c.workspace == name, gap.c.until_us < floor * 60_000_000))
             connection.execute(sa.update(spaces).where(spaces.c.workspace == name).values(floor_minute=floor))
             return int(removed)
-
-
-class _transaction:
-    """`with _transaction(engine) as connection:`; a database that is away or full becomes StoreAway."""
-
-    def __init__(self, engine: sa.Engine) -> None:
-        self._begin = engine.begin()
-
-    def __enter__(self) -> sa.Connection:
-        try:
-            return self._begin.__enter__()
-        except sa.exc.DBAPIError as error:
-            raise self._verdict(error) from error
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        try:
-            self._begin.__exit__(kind, error, trace)
-        except sa.exc.DBAPIError as failed:
-            raise self._verdict(failed) from failed
-        if isinstance(error, sa.exc.DBAPIError):
-            raise self._verdict(error) from error
-
-    @staticmethod
-    def _verdict(error: sa.exc.DBAPIError) -> Exception:
-        return StoreAway(str(error.orig).strip()) if away(error) else error
 
 
 def _lock(connection: sa.Connection, partition_of_scored: tuple[str, int]) -> None:
