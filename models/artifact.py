@@ -17,12 +17,13 @@ from models.classifier import SENTIMENTS, UNKNOWN_LANGUAGE, ModelError
 from models.preprocess import CLEANING_VERSION
 
 SHIPPED: Final = Path(__file__).parent / "shipped"
-MANIFEST, CONFIG, WEIGHTS, TOKENIZER, LANGUAGE, CARD = (
+MANIFEST, CONFIG, WEIGHTS, TOKENIZER, LANGUAGE, BASELINE, CARD = (
     "manifest.json",
     "config.json",
     "model.onnx",
     "tokenizer.json",
     "language.npz",
+    "tfidf.npz",
     "card.md",
 )
 

@@ -1,4 +1,4 @@
-"""Labelled texts → a served model with its card: split, fit, calibrate, quantise, evaluate, seal."""
+"""Labelled texts → a served model with its card: split, fit, calibrate, quantise, fit the baseline, evaluate, seal."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from models.encoder import Encoder
 from models.fit import HEADS, Progress, Settings
 from models.onnx import OnnxClassifier, softmax
 from models.reading import Reader
+from models.train_tfidf import train_tfidf
 
 SENTENCES: Final = Path(__file__).parent / "sentences"
 NAME: Final = "ovoz-e5-6"
@@ -89,6 +90,7 @@ def finish(
         )
 
     write({head: plain for head in HEADS}, "")
+    train_tfidf(learned, out / artifact.BASELINE)
     served = OnnxClassifier(str(out), torch.get_num_threads())
     logits = served.logits([item.ids for item in reader.read([row.text for row in calibrating])])
     calibrated = temperatures(logits, calibrating)

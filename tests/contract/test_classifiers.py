@@ -55,7 +55,7 @@ def tiny_checkpoint(folder: Path, labels: list[str]) -> str:
 
 
 @pytest.fixture(
-    scope="module", params=["onnx", "lexicon", "transformer", "transformer with topics", "transformer zero-shot"]
+    scope="module", params=["onnx", "tfidf", "lexicon", "transformer", "transformer with topics", "transformer zero-shot"]
 )
 def classifier(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
     engine, _, kind = request.param.partition(" ")
@@ -135,7 +135,7 @@ def test_unreadable_text_leans_nowhere(classifier: Classifier) -> None:
 
 
 def test_unknown_engine_says_which_there_are() -> None:
-    with pytest.raises(ModelError, match="onnx, transformer, lexicon"):
+    with pytest.raises(ModelError, match="onnx, transformer, tfidf, lexicon"):
         load("abacus")
 
 

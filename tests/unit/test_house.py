@@ -29,7 +29,7 @@ DOORS = {
               "models/train_language.py"},
     "transformers": {"models/transformer.py"},
     "onnx": {"models/graph.py"},
-    "sklearn": {"models/tfidf.py"},
+    "sklearn": {"models/train_tfidf.py"},
     "apprise": {"alerts/notifiers.py", "pipeline/cli/check.py"},
 }  # fmt: skip
 LONGEST = 400
