@@ -33,7 +33,7 @@ class TfidfClassifier:
     def __init__(self, path: Path) -> None:
         """ModelError when the file is missing or no such baseline."""
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 self._idf: Floats = arrays["idf"].astype(np.float32)
                 self._weights: NDArray[np.int8] = arrays["weights"]
                 self._scale: Floats = arrays["scale"]
