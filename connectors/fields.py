@@ -64,6 +64,11 @@ class Fields:
             raise Unreadable(f"{path} is {_kind(value)}, expected a number")
         return float(value)
 
+    def language(self, path: str) -> str | None:
+        """A BCP 47 tag (`en_GB` becomes `en-GB`), or None; what is none, such as `unknown language`, is None too."""
+        tag = (self.text(path) or "").replace("_", "-")
+        return tag if _LANGUAGE.fullmatch(tag) and tag.lower() not in ("und", "zxx", "mul") else None
+
     def flag(self, path: str) -> bool:
         """True or false; missing is false."""
         value = self.get(path)
@@ -126,19 +131,19 @@ def need(value: T | None, name: str) -> T:
 
 
 def each(
-    entries: Iterable[object], convert: Callable[[Fields], Item | None], where: str
+    entries: Iterable[object], convert: Callable[[Fields], Item | Iterable[Item] | None], where: str
 ) -> tuple[tuple[Item, ...], tuple[Skipped, ...]]:
     """Convert every entry by itself: (items, what could not be read). None means not feedback."""
     items: list[Item] = []
     skipped: list[Skipped] = []
     for number, entry in enumerate(entries):
         try:
-            item = convert(Fields(entry, f"{where}[{number}]"))
+            found = convert(Fields(entry, f"{where}[{number}]"))
+            made = [found] if isinstance(found, Item) else list(found or ())
         except Unreadable as error:
             skipped.append(skip(str(error), f"{where}[{number}]", entry))
         else:
-            if item is not None:
-                items.append(item)
+            items.extend(made)
     return tuple(items), tuple(skipped)
 
 
@@ -150,6 +155,7 @@ def skip(reason: str, where: str, payload: object) -> Skipped:
     return Skipped(reason=reason, where=where, payload=raw)
 
 
+_LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 _BREAK: Final = re.compile(r"<\s*(br|/p|/div|/li|/blockquote)\b[^>]*>", re.IGNORECASE)
 _DROPPED: Final = re.compile(r"<\s*(script|style)\b.*?<\s*/\s*\1\s*>", re.IGNORECASE | re.DOTALL)
 _TAG: Final = re.compile(r"<[^<>]*>")

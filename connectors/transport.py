@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from connectors.connector import Clock, Permanent, Quota, Retryable
+from connectors.fields import Unreadable
 
+T = TypeVar("T")
 MAX_ANSWER_BYTES: Final = 32 * 2**20
 MAX_RETRY_AFTER_S: Final = 86_400.0
 _USER_AGENT: Final = "ovoz/0.1 (+https://pypi.org/project/ovoz)"
@@ -47,6 +49,13 @@ class Answer:
         if not isinstance(found, dict):
             raise Retryable(f"{self.where} answered a JSON {type(found).__name__}, expected an object")
         return found
+
+    def read(self, parse: Callable[[Any], T]) -> T:
+        """What `parse` makes of the JSON. Retryable where its frame is not of the documented form."""
+        try:
+            return parse(self.json())
+        except Unreadable as error:
+            raise Retryable(f"{self.where} answered in another form than documented: {error}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +138,14 @@ class Http:
         Retryable when it is silent for `silence_s` or breaks off; a line over `max_line` bytes too.
         """
         where = place("GET", url)
+        opening = self._open("GET", url, params, headers, None, None, None, timeout=None)
         try:
-            async with self._open("GET", url, params, headers, None, None, None, timeout=None) as response:
+            async with AsyncExitStack() as stack:
+                try:
+                    async with asyncio.timeout(self.timeout_s):
+                        response = await stack.enter_async_context(opening)
+                except TimeoutError:
+                    raise Retryable(f"{where} did not answer within {self.timeout_s:g} s") from None
                 found = {name.lower(): value for name, value in response.headers.items()}
                 if response.status >= 300:
                     raw = await _read(response, where)

@@ -61,6 +61,8 @@ class Bench:
 async def bench(name: str, timeout_s: float = 2.0) -> AsyncIterator[Bench]:
     """A running fake of the service, and its connector."""
     fake, clock, found = fake_of(name), Clock(), declaration(name)
+    if hasattr(fake, "now"):  # A service that checks times of tokens keeps the same clock.
+        fake.now = clock
     async with Running(fake) as service, aiohttp.ClientSession() as session:
         context = Context(http=Http(session, clock, timeout_s), now=clock)
         table, secrets = service.table, fake.environment

@@ -87,6 +87,14 @@ class Fault:
     body: bytes = b'{"error": "injected"}'
 
 
+def unknown(request: web.Request, known: str) -> web.Response | None:
+    """A 400 for parameters that the service does not document; `known`: their names, between spaces."""
+    strange = set(request.query) - set(known.split())
+    if not strange:
+        return None
+    return web.json_response({"error": {"code": 400, "message": f"unknown parameter {sorted(strange)[0]}"}}, status=400)
+
+
 HTML: Final = b"<!doctype html><html><body><h1>Service maintenance</h1></body></html>"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from connectors.connector import Request
-from connectors.fakes.fake import Said, Verb
+from connectors.fakes.fake import Said, Verb, unknown
 
 KEY = "trustpilot-key"
 HOOK = "hook-secret"
@@ -91,8 +91,10 @@ class FakeTrustpilot:
 
     async def _list(self, request: web.Request) -> web.Response:
         page, size = int(request.query.get("page", "1")), int(request.query.get("perPage", "20"))
-        if refusal := self._refusal(request):
+        if refusal := self._refusal(request) or unknown(request, "page perPage orderBy stars language"):
             return refusal
+        if request.query.get("orderBy") != "createdat.desc":
+            return web.json_response({"message": "this fake lists the newest first only"}, status=400)
         if not 1 <= size <= 100 or page < 1:
             return web.json_response({"message": "perPage must be from 1 to 100"}, status=400)
         newest = sorted(self._reviews.values(), key=lambda r: (r["updatedAt"] or r["createdAt"], r["id"]), reverse=True)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from connectors import signature
-from connectors.bookmark import Bookmark, micros
+from connectors.bookmark import micros
 from connectors.connector import Cursor, Delivery, Item, Page, Rating, Refused, Request, Skipped
 from connectors.fields import Fields, each, need
+from connectors.listing import Listed, Seen, newest_first
 from connectors.option import Secret, option
 from connectors.registry import Context, connector
 
@@ -38,13 +39,15 @@ class Trustpilot:
     kind="reviews",
     channel="review",
     modes=("poll", "webhook"),
-    cursor="Time of the newest review read, and its ids. Listings are newest first, so a broken pass starts over.",
+    cursor="The latest reviews read. Listings are newest first, so a broken pass starts over.",
     limits=(
-        "A poll sees new reviews and edits that Trustpilot lists as new; deletions come by webhook only.",
+        "A poll sees new reviews, and edits of those among the newest; other edits and deletions come by webhook only.",
         "Trustpilot does not sign its webhooks: the secret stands in the address, and each review is fetched again.",
+        "A review that is deleted while a listing of many pages is read can hide its neighbour from that pass.",
     ),
     source="https://developers.trustpilot.com",
     config=Trustpilot,
+    every_s=120.0,
 )
 class TrustpilotConnector:
     """See the declaration."""
@@ -52,33 +55,27 @@ class TrustpilotConnector:
     def __init__(self, config: Trustpilot, context: Context) -> None:
         self._config = config
         self._http = context.http
+        self._now = context.now
         self._unit = f"{config.base_url}/v1/business-units/{config.business_unit}/reviews"
 
-    async def pages(self, cursor: Cursor | None, *, follow: bool) -> AsyncIterator[Page]:
-        """See `Reader.pages`. Newest first, so the bookmark moves when the pass has met what it knows."""
-        mark = Bookmark.of(cursor).abandon()
-        number = 1
-        while True:
-            answer = await self._http.get(
-                self._unit,
-                params={"page": number, "perPage": PAGE, "orderBy": "createdat.desc"},
-                headers={"apikey": self._config.api_key.reveal()},
-            )
-            listed = Fields(answer.table()).items("reviews")
-            items, skipped = parse(listed)
-            mark = mark.see(items)
-            fresh = tuple(item for item in items if mark.fresh(item))
-            last = len(listed) < PAGE or not fresh or cursor is None
-            if last:
-                mark = mark.finish()
-            yield Page(items=fresh, skipped=skipped, cursor=mark.cursor())
-            if last:
-                return
-            number += 1
+    def pages(self, cursor: Cursor | None, *, follow: bool) -> AsyncIterator[Page]:
+        """See `Reader.pages`."""
+        return newest_first(self._list, Seen.of(cursor), self._now, first=cursor is None)
 
     def since(self, moment: datetime) -> Cursor:
         """See `Reader.since`: Trustpilot lists every review there is."""
-        return Bookmark.since(moment).cursor()
+        return Seen.since(moment).cursor()
+
+    async def _list(self, after: str | None) -> Listed:
+        number = int(after or 1)
+        answer = await self._http.get(
+            self._unit,
+            params={"page": number, "perPage": PAGE, "orderBy": "createdat.desc"},
+            headers={"apikey": self._config.api_key.reveal()},
+        )
+        items, skipped = answer.read(parse)
+        full = len(answer.table().get("reviews") or ()) >= PAGE
+        return Listed(items=items, skipped=skipped, after=str(number + 1) if full else None)
 
     async def receive(self, request: Request) -> Delivery:
         """See `Receiver.receive`. What the body claims is not believed: the review is fetched by its id."""
@@ -89,7 +86,7 @@ class TrustpilotConnector:
             raise Refused(401, "signature", "the secret in the address is missing or wrong")
         try:
             events = Fields(json.loads(request.body)).items("events")
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Refused(400, "body", "the body is no JSON object with events") from None
         items: list[Item] = []
         skipped: list[Skipped] = []
@@ -99,7 +96,7 @@ class TrustpilotConnector:
                 kind, review = told.text("eventName") or "", told.key("eventData.id")
             except ValueError as error:
                 raise Refused(400, "body", f"an event cannot be read: {error}") from None
-            if not review.isalnum():
+            if not (review.isascii() and review.isalnum()):
                 raise Refused(400, "body", "a review's id has letters and digits only")
             if kind.endswith("-deleted"):
                 # No other source tells when: the moment of the notice is later than any version of the review.
@@ -109,28 +106,43 @@ class TrustpilotConnector:
             answer = await self._http.get(
                 f"{self._config.base_url}/v1/reviews/{review}",
                 headers={"apikey": self._config.api_key.reveal()},
+                expect=(404,),
             )
-            got, bad = parse([answer.table()])
+            if answer.status == 404:  # Gone since: a notice of its deletion follows.
+                continue
+            got, bad = parse({"reviews": [answer.table()]})
             items.extend(got)
             skipped.extend(bad)
         return Delivery(items=tuple(items), skipped=tuple(skipped))
 
 
-def parse(listed: list[object]) -> tuple[tuple[Item, ...], tuple[Skipped, ...]]:
-    """Reviews as Trustpilot lists them → (items, what could not be read)."""
-    return each(listed, _item, "reviews")
+def parse(answer: Any) -> tuple[tuple[Item, ...], tuple[Skipped, ...]]:
+    """An answer that lists reviews → (items, what could not be read). Raises Unreadable where it does not."""
+    return each(Fields(answer, "the answer").items("reviews"), _items, "reviews")
 
 
-def _item(review: Fields) -> Item:
+def _items(review: Fields) -> Iterator[Item]:
+    key = review.key("id")
     created = need(review.iso("createdAt"), "createdAt")
     stars = need(review.number("stars"), "stars")
     title, text = review.text("title") or "", review.text("text") or ""
-    return Item(
-        external_id=review.key("id"),
+    yield Item(
+        external_id=key,
         created_at=created,
         version=micros(max(created, review.iso("updatedAt") or created)),
         text=text if text.startswith(title) else f"{title}\n{text}".strip(),
         author=review.text("consumer.displayName"),
         rating=Rating(value=stars, low=1, high=5),
-        language=review.text("language"),
+        language=review.language("language"),
+        url=f"https://www.trustpilot.com/reviews/{key}",
+        conversation_id=key,
+        turn="customer_message",
     )
+    if answered := review.iso("companyReply.createdAt"):
+        yield Item(
+            external_id=f"{key}/reply",
+            created_at=answered,
+            version=micros(max(answered, review.iso("companyReply.updatedAt") or answered)),
+            conversation_id=key,
+            turn="agent_reply",
+        )

@@ -1,0 +1,172 @@
+"""Reading listings that show the newest first, page by page down to what is known.
+
+Services show some entries late (a review held for moderation), date some in the future, and list an edited
+one anew. So what is remembered is not the newest time but the entries themselves: the latest few hundred,
+each as its second and a digest of id and version. An entry is new when it is not among them and lies
+above the floor, below which everything counts as read.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from urllib.parse import urljoin, urlsplit
+
+from connectors.connector import Clock, Cursor, Gap, Item, Page, Permanent, Quota, Retryable, Skipped
+
+KEEP: Final = 250
+MAX_PAGES: Final = 20_000
+_DIGEST_CHARS: Final = 6
+_SECOND_CHARS: Final = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """One page of a listing. `after`: what to ask for the next one with; None on the last."""
+
+    items: tuple[Item, ...]
+    skipped: tuple[Skipped, ...] = ()
+    after: str | None = None
+    quota: Quota | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What has been read of a listing. Pure.
+
+    `floor`: seconds since 1970; what is not newer counts as read. `entries`: digest → second of what was
+    read above it. `checked`: when the last complete pass was (seconds since 1970), 0 for never.
+    """
+
+    floor: int = 0
+    entries: Mapping[str, int]
+    checked: int = 0
+
+    def fresh(self, item: Item) -> bool:
+        """Whether an item has not been read yet."""
+        return _second(item) > self.floor and _digest(item) not in self.entries
+
+    def add(self, items: Mapping[str, int], at: datetime, keep: int = KEEP) -> Seen:
+        """A pass over `items` (digest → second) was complete; the `keep` newest are remembered."""
+        newest = sorted({**self.entries, **items}.items(), key=lambda entry: entry[1], reverse=True)
+        kept = dict(newest[:keep])
+        # The entry that is dropped first is the newest of those dropped.
+        floor = max(self.floor, newest[keep][1] if len(newest) > keep else 0)
+        return Seen(floor=floor, entries=kept, checked=int(at.timestamp()))
+
+    def cursor(self) -> dict[str, Any]:
+        """As (part of) a cursor: at most 12 bytes an entry."""
+        packed = "".join(digest + _base36(second) for digest, second in self.entries.items())
+        return {"floor": self.floor, "seen": packed, "checked": self.checked}
+
+    @classmethod
+    def of(cls, cursor: Mapping[str, Any] | None) -> Seen:
+        """From a cursor."""
+        found = cursor or {}
+        packed, size = str(found.get("seen", "")), _DIGEST_CHARS + _SECOND_CHARS
+        parts = [packed[at : at + size] for at in range(0, len(packed), size)]
+        entries = {part[:_DIGEST_CHARS]: int(part[_DIGEST_CHARS:], 36) for part in parts}
+        return cls(floor=int(found.get("floor", 0)), entries=entries, checked=int(found.get("checked", 0)))
+
+    @classmethod
+    def since(cls, moment: datetime) -> Seen:
+        """Everything from `moment` on is new."""
+        return cls(floor=max(0, int(moment.timestamp()) - 1), entries={})
+
+
+async def newest_first(
+    fetch: Callable[[str | None], Awaitable[Listed]],
+    seen: Seen,
+    now: Clock,
+    *,
+    first: bool,
+    save: Callable[[Seen], Cursor] = Seen.cursor,
+    reach: timedelta | None = None,
+    most: int | None = None,
+    keep: int = KEEP,
+) -> AsyncIterator[Page]:
+    """The pages of a listing down to what `seen` knows; one page only if this is the `first` time.
+
+    `fetch(after)` gets a page. Only the last page's cursor moves: a broken pass starts over. `reach`: how far
+    back the service lists; a pass that comes later than that after the one before leaves a Gap. `most`: how
+    many entries it lists; where that many were listed and none was known, there is a Gap too.
+    """
+    begun = now()
+    gaps = _out_of_reach(seen, begun, reach)
+    after: str | None = None
+    asked: set[str] = set()
+    noted: dict[str, int] = {}
+    listed, known = 0, False
+    oldest: datetime | None = None
+    while True:
+        page = await fetch(after)
+        fresh = tuple(item for item in page.items if item.external_id and seen.fresh(item))
+        for item in page.items:
+            noted[_digest(item)] = _second(item)
+            oldest = min(oldest, item.created_at) if oldest else item.created_at
+        if len(noted) > 4 * keep:
+            noted = dict(sorted(noted.items(), key=lambda entry: entry[1], reverse=True)[: keep + 1])
+        listed += len(page.items) + len(page.skipped)
+        known = known or len(fresh) < len(page.items)
+        last = first or page.after is None or (not fresh and bool(page.items))
+        if not last:
+            yield Page(items=fresh, skipped=page.skipped, cursor=save(seen), quota=page.quota)
+            after = page.after
+            if after in asked or len(asked) >= MAX_PAGES:
+                raise Retryable(f"the service goes round in circles: page {len(asked) + 1} names one that was read")
+            asked.add(after or "")
+            continue
+        if most and listed >= most and not known and seen.floor and oldest:
+            since = datetime.fromtimestamp(max(seen.entries.values(), default=seen.floor), UTC)
+            if since < oldest:
+                gaps += (Gap(since=since, until=oldest, reason=f"the service lists only the newest {most}"),)
+        if first and page.after is not None and page.items:
+            # What the first page does not show was said before the beginning.
+            seen = replace(seen, floor=max(seen.floor, min(map(_second, page.items)) - 1))
+        done = seen.add(noted, begun, keep)
+        yield Page(items=fresh, skipped=page.skipped, cursor=save(done), gaps=gaps, quota=page.quota)
+        return
+
+
+def next_link(base_url: str, link: str | None) -> str | None:
+    """A link to the next page, made absolute. Raises Permanent where it leads to another server, which would
+    be handed our credentials."""
+    if not link:
+        return None
+    found = urljoin(base_url, link)
+    ours, theirs = urlsplit(base_url), urlsplit(found)
+    if (ours.scheme, ours.netloc.lower()) != (theirs.scheme, theirs.netloc.lower()):
+        raise Permanent(f"{base_url} names a next page on {theirs.hostname}: not followed; check base_url")
+    return found
+
+
+def _out_of_reach(seen: Seen, now: datetime, reach: timedelta | None) -> tuple[Gap, ...]:
+    before = seen.checked or seen.floor
+    if reach is None or not before:
+        return ()
+    since, edge = datetime.fromtimestamp(before, UTC), now - reach
+    return (Gap(since=since, until=edge, reason=f"the service lists {reach.days} days"),) if since < edge else ()
+
+
+def _second(item: Item) -> int:
+    return max(0, min(item.version // 1_000_000, 36**_SECOND_CHARS - 1))
+
+
+def _digest(item: Item) -> str:
+    raw = hashlib.blake2b(f"{item.version}:{item.external_id}".encode("utf-8", "replace"), digest_size=5).digest()
+    return base64.b64encode(raw).decode()[:_DIGEST_CHARS]
+
+
+_DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def _base36(number: int) -> str:
+    text = ""
+    for _ in range(_SECOND_CHARS):
+        number, digit = divmod(number, 36)
+        text = _DIGITS[digit] + text
+    return text
