@@ -70,7 +70,8 @@ class Alert:
     live in `annotations` and `evidence`. `starts_at` is the event time at which the rule's condition began
     to hold, `ends_at` is set once resolved. `incident` names one life of the alert: it stays the same from
     pending through every refresh to resolved, and the next life of the same alert has another. `series` is
-    that of alerts.engine.Key. `revision` counts the changes of an incident in the store; 0 outside it.
+    that of alerts.engine.Key. `revision` counts the changes of an incident in the store; 0 outside it. Nobody
+    is told of it before `not_before`, the next working hour.
     """
 
     rule: str
@@ -84,6 +85,7 @@ class Alert:
     incident: str
     series: str = ""
     revision: int = 0
+    not_before: datetime | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -105,6 +107,7 @@ class Alert:
                 "incident": self.incident,
                 "series": self.series,
                 "revision": self.revision,
+                "not_before": self.not_before and self.not_before.isoformat(),
             },
             ensure_ascii=False,
             separators=(",", ":"),
@@ -126,6 +129,7 @@ class Alert:
             incident=data["incident"],
             series=data.get("series", ""),
             revision=data.get("revision", 0),
+            not_before=datetime.fromisoformat(data["not_before"]) if data.get("not_before") else None,
         )
 
 

@@ -7,5 +7,11 @@ from typing import Final
 
 from alerts.detector import Spike
 from alerts.kind import Detector
+from alerts.severe import Severe
+from alerts.threshold import Threshold
 
-KINDS: Final[Mapping[str, Detector]] = {"spike": Spike()}
+KINDS: Final[Mapping[str, Detector]] = {
+    "spike": Spike(),
+    "threshold": Threshold(),
+    "severe": Severe(),
+}

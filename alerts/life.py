@@ -65,7 +65,7 @@ class Life:
 def gather(life: Life, onset_s: float | None, sample: Sample, at_s: float, *, matched: bool) -> Life:
     """Count an item as evidence, while there is anything odd."""
     if onset_s is None:
-        if life.onset_s is None:
+        if life.onset_s is None or life.since_s is not None:
             return replace(life, last_s=at_s, model=sample.model)
         return replace(forget(life), last_s=at_s, model=sample.model)
     quotes = remember(life.quotes, sample) if matched else life.quotes

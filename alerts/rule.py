@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final, Literal
-from urllib.parse import urlsplit
+from typing import Any, Final
+
+from alerts import rule_values as values
+from alerts.hours import DAYS, Hours
+from alerts.rule_values import Wrong
 
 DEFAULT_FILE: Final = Path(__file__).with_name("rules.toml")
-KINDS: Final = ("spike",)
 GROUPS: Final = ("topic", "source", "language", "channel", "touchpoint", "customer")
 SEVERITIES: Final = ("info", "warning", "critical")
-RESERVED: Final = frozenset({"alertname", "workspace", "severity", "team", *GROUPS})
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}\Z")
-_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,62}\Z")
-_DURATION = re.compile(r"([1-9][0-9]{0,5})(s|m|h|d)\Z")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+MEASURES: Final = ("negative_share", "score")
+CONCERNS: Final = ("safety", "legal", "data_loss", "leaving")
+RESERVED: Final = frozenset({"alertname", "workspace", "severity", "team", "test", *GROUPS})
 
 Place = tuple[str | int, ...]
 
@@ -29,14 +28,12 @@ class Rule:
     """One rule. Empty filters take everything; `languages` takes `uz-Cyrl` for `uz`.
 
     The condition must hold for `for_s` before anybody is told, and be gone for `keep_firing_for_s` before
-    the alert ends.
-
-    `margin`, `odds_ratio`, `half_life_s`, `min_items` and `false_alarms_per_week` (per series) are those
-    of alerts.detector. `labels` are sorted pairs.
+    the alert ends. `labels` are sorted pairs. `hours`: when people may be told; None: at any time. What
+    the other settings mean stands in the module of the kind; a kind ignores those of other kinds.
     """
 
     name: str
-    kind: Literal["spike"] = "spike"
+    kind: str = "spike"
     group_by: tuple[str, ...] = ("topic",)
     workspaces: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
@@ -50,10 +47,27 @@ class Rule:
     odds_ratio: float = 2.0
     min_items: int = 30
     half_life_s: float = 3 * 86400.0
+    window_s: float = 900.0
+    baseline_s: float = 28 * 86400.0
+    share_above: float | None = None
+    count_above: int | None = None
+    rise: float = 0.05
+    urgency: float | None = None
+    concerns: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    require: str = "any"
+    certainty_below: float = 0.5
+    min_authors: int = 3
+    new_authors: float = 0.5
+    min_silence_s: float = 600.0
+    measure: str = "negative_share"
+    target: float = 0.0
+    by: date = date.max
     for_s: float = 0.0
     keep_firing_for_s: float = 0.0
     resolve_after_s: float = 1800.0
     severity: str = "warning"
+    hours: Hours | None = None
     team: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     summary: str = ""
@@ -73,8 +87,13 @@ class RuleFault:
         return f"{self.source}:{self.line}: {self.key}: {self.reason}"
 
 
-class _Wrong(ValueError):
-    """What a value should have been."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What a rule of one kind may say beyond what all may, its own defaults, and what it must say."""
+
+    keys: tuple[str, ...]
+    defaults: Mapping[str, Any]
+    needs: tuple[tuple[str, ...], ...] = ()
 
 
 def parse(
@@ -89,173 +108,159 @@ def parse(
     `line_of` gives the line of a key, such as `("rule", 2, "severity")`, or of the third `[[rule]]` itself
     (`("rule", 2)`). `topics`: what the model can say, where known, so that a misspelt topic is found.
     """
-    faults: list[RuleFault] = []
-    rules: list[Rule] = []
+    return _Parser(source, line_of, topics).parse(data)
 
-    def fault(place: Place, reason: str) -> None:
+
+class _Parser:
+    def __init__(self, source: str, line_of: Callable[[Place], int], topics: Collection[str]) -> None:
+        self._source = source
+        self._line_of = line_of
+        self._topics = topics
+        self._faults: list[RuleFault] = []
+
+    def parse(self, data: dict[str, Any]) -> tuple[tuple[Rule, ...], tuple[RuleFault, ...]]:
+        for unknown in data.keys() - {"rule", "hours"}:
+            near = get_close_matches(unknown, ("rule", "hours"), n=1)
+            hint = f"; did you mean {near[0]}?" if near else "; rules start with [[rule]]"
+            self._fault((unknown,), f"is not known here{hint}")
+        hours = self._hours(data.get("hours", {}))
+        tables = data.get("rule", [])
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            self._fault(("rule",), "must be a list of tables: write [[rule]] with two brackets")
+            tables = []
+        names: dict[str, int] = {}
+        rules = []
+        for index, table in enumerate(tables):
+            found = len(self._faults)
+            rule = self._rule(index, table, names)
+            if rule is not None and len(self._faults) == found:
+                rules.append(replace(rule, hours=hours.get(rule.severity)))
+        return tuple(rules), tuple(sorted(self._faults, key=lambda f: (f.line, f.key, f.reason)))
+
+    def _fault(self, place: Place, reason: str) -> None:
         key = ".".join(str(part) for part in place if isinstance(part, str)) or "rule"
-        faults.append(RuleFault(source=source, line=line_of(place), key=key, reason=reason))
+        self._faults.append(RuleFault(source=self._source, line=self._line_of(place), key=key, reason=reason))
 
-    for unknown in data.keys() - {"rule"}:
-        fault((unknown,), "is not known here; rules start with [[rule]]")
-    tables = data.get("rule", [])
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        fault(("rule",), "must be a list of tables: write [[rule]] with two brackets")
-        tables = []
-    names: dict[str, int] = {}
-    for index, table in enumerate(tables):
-        found = len(faults)
-        for unknown in table.keys() - _READERS.keys():
-            near = get_close_matches(unknown, _READERS, n=1)
-            known = f"did you mean {near[0]}?" if near else "known are " + ", ".join(_READERS)
-            fault(("rule", index, unknown), f"is not a setting of a rule; {known}")
-        settings: dict[str, Any] = {}
-        for key, value in table.items():
-            if key not in _READERS:
-                continue
-            field, read = _READERS[key]
-            try:
-                settings[field] = read(value)
-            except _Wrong as wrong:
-                fault(("rule", index, key), str(wrong))
+    def _hours(self, tables: object) -> dict[str, Hours]:
+        if not isinstance(tables, dict):
+            self._fault(("hours",), 'must be tables, such as [hours.warning] with from = "09:00"')
+            return {}
+        found = {}
+        for severity, table in tables.items():
+            place = ("hours", severity)
+            if severity not in SEVERITIES:
+                near = get_close_matches(severity, SEVERITIES, n=1)
+                hint = f"did you mean {near[0]}?" if near else "known are " + ", ".join(SEVERITIES)
+                self._fault(place, f"is not a severity; {hint}")
+            elif not isinstance(table, dict):
+                self._fault(place, f'must be a table: write [hours.{severity}], below it from = "09:00"')
+            else:
+                found[severity] = Hours(**self._read(place, table, _HOURS, "working hours"))
+        return found
+
+    def _rule(self, index: int, table: dict[str, Any], names: dict[str, int]) -> Rule | None:
+        place: Place = ("rule", index)
+        settings = self._read(place, table, _READERS, "a rule")
         if "name" not in table:
-            fault(("rule", index), 'needs a name, such as name = "negative-spike"')
+            self._fault(place, 'needs a name, such as name = "negative-spike"')
         name = settings.get("name")
         if name in names:
-            fault(("rule", index, "name"), f"{name} is already the name of the rule in line {names[name]}")
+            self._fault((*place, "name"), f"{name} is already the name of the rule in line {names[name]}")
         elif name is not None:
-            names[name] = line_of(("rule", index, "name"))
+            names[name] = self._line_of((*place, "name"))
         for topic in settings.get("topics", ()):
-            if topics and topic not in topics:
-                near = get_close_matches(topic, topics, n=1)
-                known = f"did you mean {near[0]}?" if near else "known are " + ", ".join(sorted(topics))
-                fault(("rule", index, "topics"), f"{topic} is not a topic of the model; {known}")
-        if len(faults) == found:
-            rules.append(Rule(**settings))
-    return tuple(rules), tuple(sorted(faults, key=lambda f: (f.line, f.key, f.reason)))
+            if self._topics and topic not in self._topics:
+                near = get_close_matches(topic, self._topics, n=1)
+                known = f"did you mean {near[0]}?" if near else "known are " + ", ".join(sorted(self._topics))
+                self._fault((*place, "topics"), f"{topic} is not a topic of the model; {known}")
+        if "kind" in table and "kind" not in settings:
+            return None
+        kind = settings.setdefault("kind", "spike")
+        spec = KINDS[kind]
+        for key in table:
+            owners = [other for other, one in KINDS.items() if key in one.keys]
+            if owners and kind not in owners:
+                self._fault((*place, key), f"has no meaning for kind {kind}; it belongs to {', '.join(owners)}")
+        for alternatives in spec.needs:
+            if not any(key in table for key in alternatives):
+                self._fault(place, f"of kind {kind} needs {' or '.join(alternatives)}")
+        if name is None:
+            return None
+        return Rule(**{**spec.defaults, **settings})
+
+    def _read(self, place: Place, table: dict[str, Any], readers: _Readers, what: str) -> dict[str, Any]:
+        settings: dict[str, Any] = {}
+        for key, value in table.items():
+            if key not in readers:
+                near = get_close_matches(key, readers, n=1)
+                known = f"did you mean {near[0]}?" if near else "known are " + ", ".join(readers)
+                self._fault((*place, key), f"is not a setting of {what}; {known}")
+                continue
+            field, read = readers[key]
+            try:
+                settings[field] = read(value)
+            except Wrong as wrong:
+                self._fault((*place, key), str(wrong))
+        return settings
 
 
-def _string(value: object, limit: int = 200) -> str:
-    if not isinstance(value, str) or len(value) > limit or not value.isprintable():
-        raise _Wrong(f"must be a line of text of at most {limit} characters, in quotes; is {_shown(value)}")
-    return value
+_DAY_S: Final = 86400.0
+KINDS: Final[Mapping[str, Kind]] = {
+    "spike": Kind(
+        keys=("false_alarms_per_week", "margin", "odds_ratio", "min_items", "half_life", "resolve_after"),
+        defaults={},
+    ),
+    "threshold": Kind(
+        keys=("window", "min_items", "share_above", "count_above"),
+        defaults={"min_items": 10},
+        needs=(("share_above", "count_above"),),
+    ),
+    "severe": Kind(
+        keys=("urgency", "concerns", "words", "require", "resolve_after"),
+        defaults={"resolve_after_s": 4 * 3600.0, "severity": "critical"},
+        needs=(("urgency", "concerns", "words", "customers"),),
+    ),
+}
 
-
-def _name(value: object) -> str:
-    if not isinstance(value, str) or not _NAME.match(value):
-        raise _Wrong(
-            "must be 1-63 characters of a-z 0-9 _ . -, starting with a letter or digit, "
-            f'such as "negative-spike"; is {_shown(value)}'
-        )
-    return value
-
-
-def _one_of(known: tuple[str, ...]) -> Callable[[object], str]:
-    def read(value: object) -> str:
-        if value not in known:
-            near = get_close_matches(value, known, n=1) if isinstance(value, str) else []
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise _Wrong(f"must be one of {', '.join(known)}; is {_shown(value)}{hint}")
-        return str(value)
-
-    return read
-
-
-def _list(read: Callable[[object], str]) -> Callable[[object], tuple[str, ...]]:
-    def read_all(value: object) -> tuple[str, ...]:
-        if not isinstance(value, list):
-            raise _Wrong(f'must be a list, such as ["delivery", "billing"]; is {_shown(value)}')
-        items = tuple(read(item) for item in value)
-        if len(set(items)) < len(items):
-            raise _Wrong("names the same thing twice")
-        return items
-
-    return read_all
-
-
-def _number(low: float, high: float) -> Callable[[object], float]:
-    def read(value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise _Wrong(f"must be a number from {low:g} to {high:g}; is {_shown(value)}")
-        return float(value)
-
-    return read
-
-
-def _whole(low: int, high: int) -> Callable[[object], int]:
-    def read(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise _Wrong(f"must be a whole number from {low} to {high}; is {_shown(value)}")
-        return value
-
-    return read
-
-
-def _duration(low: str, high: str) -> Callable[[object], float]:
-    def seconds(text: str) -> float:
-        return int(text[:-1]) * _SECONDS[text[-1]]
-
-    def read(value: object) -> float:
-        if (
-            not isinstance(value, str)
-            or not _DURATION.match(value)
-            or not seconds(low) <= seconds(value) <= seconds(high)
-        ):
-            raise _Wrong(f'must be a time from {low} to {high}, such as "30m", "2h" or "3d"; is {_shown(value)}')
-        return float(seconds(value))
-
-    return read
-
-
-def _url(value: object) -> str:
-    text = _string(value, 2048)
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.netloc or " " in text:
-        raise _Wrong(f"must be a link that starts with https:// or http://; is {_shown(value)}")
-    return text
-
-
-def _labels(value: object) -> tuple[tuple[str, str], ...]:
-    if not isinstance(value, dict):
-        raise _Wrong(f'must be a table, such as {{ product = "courier" }}; is {_shown(value)}')
-    for name, text in value.items():
-        if not _LABEL.match(name):
-            raise _Wrong(f"{_shown(name)} cannot be a label: use letters, digits and _, no digit first")
-        if name in RESERVED:
-            raise _Wrong(f"{name} is set by Ovoz; choose another name")
-        if not isinstance(text, str) or not text or len(text) > 120 or not text.isprintable():
-            raise _Wrong(f"{name} must be text of 1-120 characters, in quotes; is {_shown(text)}")
-    return tuple(sorted(value.items()))
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:39] + "…"
-
+_Readers = Mapping[str, tuple[str, Callable[[object], object]]]
 
 # key in the file → field of Rule, reader
-_READERS: Final[dict[str, tuple[str, Callable[[object], object]]]] = {
-    "name": ("name", _name),
-    "kind": ("kind", _one_of(KINDS)),
-    "summary": ("summary", _string),
-    "group_by": ("group_by", _list(_one_of(GROUPS))),
-    "workspaces": ("workspaces", _list(_name)),
-    "sources": ("sources", _list(_name)),
-    "channels": ("channels", _list(_name)),
-    "topics": ("topics", _list(_name)),
-    "languages": ("languages", _list(_string)),
-    "touchpoints": ("touchpoints", _list(_string)),
-    "customers": ("customers", _list(_string)),
-    "false_alarms_per_week": ("false_alarms_per_week", _number(0.001, 5)),
-    "margin": ("margin", _number(1, 3)),
-    "odds_ratio": ("odds_ratio", _number(1.2, 10)),
-    "min_items": ("min_items", _whole(1, 100_000)),
-    "half_life": ("half_life_s", _duration("1h", "60d")),
-    "for": ("for_s", _duration("1s", "7d")),
-    "keep_firing_for": ("keep_firing_for_s", _duration("1s", "7d")),
-    "resolve_after": ("resolve_after_s", _duration("1m", "7d")),
-    "severity": ("severity", _one_of(SEVERITIES)),
-    "team": ("team", _string),
-    "labels": ("labels", _labels),
-    "runbook_url": ("runbook_url", _url),
+_READERS: Final[_Readers] = {
+    "name": ("name", values.name),
+    "kind": ("kind", values.one_of(tuple(KINDS))),
+    "summary": ("summary", values.string),
+    "group_by": ("group_by", values.listed(values.one_of(GROUPS))),
+    "workspaces": ("workspaces", values.listed(values.name)),
+    "sources": ("sources", values.listed(values.name)),
+    "channels": ("channels", values.listed(values.name)),
+    "topics": ("topics", values.listed(values.name)),
+    "languages": ("languages", values.listed(values.string)),
+    "touchpoints": ("touchpoints", values.listed(values.string)),
+    "customers": ("customers", values.listed(values.string)),
+    "false_alarms_per_week": ("false_alarms_per_week", values.number(0.001, 5)),
+    "margin": ("margin", values.number(1, 3)),
+    "odds_ratio": ("odds_ratio", values.number(1.2, 10)),
+    "min_items": ("min_items", values.whole(1, 100_000)),
+    "half_life": ("half_life_s", values.duration("1h", "60d")),
+    "window": ("window_s", values.duration("1m", "60d")),
+    "share_above": ("share_above", values.number(0, 1)),
+    "count_above": ("count_above", values.whole(0, 1_000_000)),
+    "urgency": ("urgency", values.number(0, 1)),
+    "concerns": ("concerns", values.listed(values.one_of(CONCERNS))),
+    "words": ("words", values.listed(values.word)),
+    "require": ("require", values.one_of(("any", "all"))),
+    "for": ("for_s", values.duration("1s", "7d")),
+    "keep_firing_for": ("keep_firing_for_s", values.duration("1s", "7d")),
+    "resolve_after": ("resolve_after_s", values.duration("1m", "7d")),
+    "severity": ("severity", values.one_of(SEVERITIES)),
+    "team": ("team", values.string),
+    "labels": ("labels", lambda value: values.labels(value, RESERVED)),
+    "runbook_url": ("runbook_url", values.url),
+}
+
+_HOURS: Final[_Readers] = {
+    "zone": ("zone", values.zone),
+    "days": ("days", lambda value: values.weekdays(value, DAYS)),
+    "from": ("begin", values.hour),
+    "to": ("end", values.hour),
 }

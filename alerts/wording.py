@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from alerts.alert import MAX_EVIDENCE, Alert, Labels, fingerprint, incident, moment
+from alerts.hours import opens_at
 from alerts.kinds import KINDS
 from alerts.quotes import clean, harmless
 from alerts.rule import Rule
@@ -36,7 +39,16 @@ def compose(
         evidence=life.quotes[: -MAX_EVIDENCE - 1 : -1],
         incident=incident(fingerprint(rule.name, workspace, labels), starts_at),
         series=series,
+        not_before=_not_before(rule, change),
     )
+
+
+def _not_before(rule: Rule, change: Change) -> datetime | None:
+    life = change.state.life
+    told_s = life.since_s if life.fired_s is None else life.fired_s
+    if rule.hours is None or told_s is None:
+        return None
+    return opens_at(rule.hours, moment(told_s))
 
 
 def _annotations(rule: Rule, series: Labels, change: Change, dashboard_url: str | None) -> dict[str, str]:

@@ -63,7 +63,8 @@ def due(
 
     `renew_after`: a receiver that holds alerts on a lease (Alertmanager) hears of each again after so
     long, of every revision, and of the end for 15 minutes more, in case it was restarted; None: it hears
-    of each transition once. An incident that was over before the receiver heard of it is not announced.
+    of each transition once. An incident that was over before the receiver heard of it is not announced,
+    and none is before its working hours begin.
     """
     alert, delivery = schema.alert, schema.delivery
     told = sa.and_(delivery.c.incident == alert.c.incident, delivery.c.receiver == receiver)
@@ -84,7 +85,7 @@ def due(
         newer.c.starts_us > alert.c.starts_us,
     )
     query = (
-        sa.select(alert.c.body, alert.c.revision)
+        sa.select(alert.c.body, alert.c.revision, delivery.c.incident)
         .select_from(alert.outerjoin(delivery, told))
         .where(
             alert.c.workspace.in_(list(workspaces)),
@@ -97,7 +98,12 @@ def due(
     )
     if renew_after is not None:
         query = query.where(sa.not_(overtaken))
-    return [(Alert.from_json(row.body), row.revision) for row in connection.execute(query)]
+    found = []
+    for row in connection.execute(query):
+        one = Alert.from_json(row.body)
+        if row.incident is not None or one.not_before is None or one.not_before <= now:
+            found.append((one, row.revision))
+    return found
 
 
 def delivered(connection: sa.Connection, receiver: str, alerts: Sequence[Pending], *, now: datetime) -> None:
