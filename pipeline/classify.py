@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import isfinite
 from typing import Final
 
 from connectors.feedback import Feedback
-from models.classifier import Classifier
+from models.classifier import Classifier, Prediction
 from pipeline.codec import DecodeError, decode_feedback, encode_scored
 from pipeline.records import DeadLetter, RawPosition, Scored
 from pipeline.topics import workspace_partition
 
 MAX_SCORED_BYTES: Final = 500_000
 MAX_DEAD_PAYLOAD: Final = 4_000_000
+MODEL_FAILED: Final = "model"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,27 +58,41 @@ def classify(
     `log`: the life of the raw topic that the offsets belong to. `clock` gives seconds, for timing only.
     """
     outcome = Outcome()
-    readable: list[tuple[Feedback, RawPosition]] = []
+    readable: list[tuple[Feedback, RawPosition, RawRecord]] = []
     for record in records:
         raw = RawPosition(log=log, partition=record.partition, offset=record.offset)
         try:
-            readable.append((decode_feedback(record.value), raw))
+            readable.append((decode_feedback(record.value), raw, record))
         except DecodeError as error:
-            outcome.dead.append(_dead(record, raw, error, now))
-    texts = [feedback for feedback, _ in readable if not feedback.deleted]
-    predictions = []
+            outcome.dead.append(_dead(record, raw, error.reason, str(error), now))
+    texts = [feedback for feedback, _, _ in readable if not feedback.deleted]
+    answers: Iterator[Prediction | Exception] = iter(())
     if texts:
         started = clock()
-        predictions = classifier.classify(
-            [feedback.text for feedback in texts], [feedback.language for feedback in texts]
-        )
+        answers = iter(_predict(classifier, texts))
         outcome.inference_s = clock() - started
-    answers = iter(predictions)
-    for feedback, raw in readable:
+    for feedback, raw, record in readable:
         prediction = None if feedback.deleted else next(answers)
+        if isinstance(prediction, Exception):
+            outcome.dead.append(_dead(record, raw, MODEL_FAILED, repr(prediction), now))
+            continue
         partition = workspace_partition(feedback.workspace, partitions)
         outcome.scored[partition].append(Scored(feedback=feedback, prediction=prediction, raw=raw, scored_at=now))
     return outcome
+
+
+def _predict(classifier: Classifier, texts: Sequence[Feedback]) -> list[Prediction | Exception]:
+    """One answer a text. A model that fails on a batch is asked again with halves of it, so that only the text
+    that it cannot take is lost to it, and not its neighbours.
+    """
+    try:
+        answers = classifier.classify([one.text for one in texts], [one.language for one in texts])
+        return [answer if isfinite(sum(answer.sentiment)) else ValueError("not a number") for answer in answers]
+    except Exception as error:
+        if len(texts) == 1:
+            return [error]
+        middle = len(texts) // 2
+        return [*_predict(classifier, texts[:middle]), *_predict(classifier, texts[middle:])]
 
 
 def scored_values(items: Sequence[Scored]) -> Iterable[bytes]:
@@ -88,15 +104,15 @@ def scored_values(items: Sequence[Scored]) -> Iterable[bytes]:
     return [*scored_values(items[:middle]), *scored_values(items[middle:])]
 
 
-def _dead(record: RawRecord, raw: RawPosition, error: DecodeError, now: datetime) -> DeadLetter:
-    payload, detail = record.value or b"", str(error)
+def _dead(record: RawRecord, raw: RawPosition, reason: str, detail: str, now: datetime) -> DeadLetter:
+    payload = record.value or b""
     if len(payload) > MAX_DEAD_PAYLOAD:
         detail += f"; of {len(payload)} bytes the first {MAX_DEAD_PAYLOAD} are kept"
         payload = payload[:MAX_DEAD_PAYLOAD]
     return DeadLetter(
         dead_id=f"{raw.log}/{raw.partition}/{raw.offset}",
         stage="classify",
-        reason=error.reason,
+        reason=reason,
         detail=detail,
         payload=payload,
         key=record.key,

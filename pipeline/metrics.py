@@ -23,7 +23,7 @@ from pipeline.windows import SCORE_UNIT
 
 OTHER: Final = "other"
 DEAD_STAGES: Final = frozenset({"classify", "fold", "replay"})
-DEAD_REASONS: Final = frozenset({"csv", "empty", "encoding", "json", "schema", "schema_version", "too_long"})
+DEAD_REASONS: Final = frozenset({"csv", "empty", "encoding", "json", "model", "schema", "schema_version", "too_long"})
 
 LATENCY_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60, 300)
 INFERENCE_BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)

@@ -1,9 +1,10 @@
-"""Alerts leave the store: to each receiver what it must hear now, again while it is away."""
+"""Alerts leave the store: a receiver hears what it must hear now, and again while it is away."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,12 +16,14 @@ from alerts.notifiers import Notifier
 from alerts.verdict import Permanent, Retryable
 from pipeline.metrics import WorkerMetrics
 from pipeline.store import incidents
-from pipeline.store.engine import StoreAway, away
+from pipeline.store.engine import StoreAway, transaction
 from pipeline.store.read import reading
 
 log = logging.getLogger("ovoz.outbox")
 
 RETRY_S: Final = 2.0
+SURPRISE_S: Final = 30.0
+"""Pause after a fault that no notifier should have, which may not go away by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,86 +35,83 @@ class Receiver:
 
 
 class Outbox:
-    """Tells one worker's workspaces' alerts to the receivers."""
+    """Tells one worker's workspaces' alerts to one receiver, so that a slow one delays no other."""
 
     def __init__(
         self,
         engine: sa.Engine,
-        receivers: Sequence[Receiver],
+        receiver: Receiver,
         workspaces: Callable[[sa.Connection], list[str]],
         metrics: WorkerMetrics,
     ) -> None:
         self._engine = engine
-        self._receivers = receivers
+        self._receiver = receiver
+        self._name = receiver.notifier.name
         self._workspaces = workspaces
         self._metrics = metrics
-        self._stopped: set[str] = set()
-        self._not_before: dict[str, datetime] = {}
+        self._stopped = False
+        self._not_before_s = 0.0
 
     async def send_due(self) -> int:
-        """One round over all receivers: how many alerts were told."""
-        told = 0
-        for receiver in self._receivers:
-            name, now = receiver.notifier.name, datetime.now(UTC)
-            if name not in self._stopped and now >= self._not_before.get(name, now):
-                told += await self._send(receiver, now)
-        return told
-
-    async def _send(self, receiver: Receiver, now: datetime) -> int:
-        loop = asyncio.get_running_loop()
-        name = receiver.notifier.name
+        """One round: how many alerts were told."""
+        if self._stopped or time.monotonic() < self._not_before_s:
+            return 0
+        now, loop = datetime.now(UTC), asyncio.get_running_loop()
+        pending: list[incidents.Pending] = []
         try:
-            pending = await loop.run_in_executor(None, self._due, receiver, now)
+            pending = await loop.run_in_executor(None, self._due, now)
             if not pending:
                 return 0
-            await receiver.notifier.send([alert for alert, _ in pending], now)
-            await loop.run_in_executor(None, self._delivered, name, pending, now)
+            await self._receiver.notifier.send([alert for alert, _ in pending], now)
+            await loop.run_in_executor(None, self._delivered, pending, now)
         except Retryable as error:
-            pause = RETRY_S if error.retry_after_s is None else error.retry_after_s
-            self._not_before[name] = now + timedelta(seconds=pause)
-            log.warning("receiver %s did not take alerts, trying again in %.0f s: %s", name, pause, error)
-            self._count(name, "retry", 1)
+            self._retry(RETRY_S if error.retry_after_s is None else error.retry_after_s, str(error))
             return 0
         except Permanent as error:
-            return await self._refused(name, error, pending, now)
+            return await self._refused(error, pending, now)
         except StoreAway as error:
             log.debug("alerts wait for the store: %s", error)
             return 0
-        self._count(name, "sent", len(pending))
+        except Exception as error:
+            # What goes wrong with a receiver must not end the worker that counts.
+            log.exception("receiver %s failed in a way that is not known", self._name)
+            self._retry(SURPRISE_S, repr(error))
+            return 0
+        self._count("sent", len(pending))
         return len(pending)
 
-    async def _refused(
-        self, name: str, error: Permanent, pending: Sequence[incidents.Pending], now: datetime
-    ) -> int:
+    def _retry(self, pause_s: float, why: str) -> None:
+        self._not_before_s = time.monotonic() + pause_s
+        log.warning("receiver %s did not take alerts, trying again in %.0f s: %s", self._name, pause_s, why)
+        self._count("retry", 1)
+
+    async def _refused(self, error: Permanent, pending: Sequence[incidents.Pending], now: datetime) -> int:
         if not error.incidents:
-            log.error("receiver %s refuses alerts and gets no more until this worker restarts: %s", name, error)
-            self._stopped.add(name)
-            self._count(name, "refused", len(pending))
+            log.error("receiver %s refuses alerts and gets no more until this worker restarts: %s", self._name, error)
+            self._stopped = True
+            self._count("refused", len(pending))
             return 0
-        log.error("receiver %s refuses %d of %d alerts: %s", name, len(error.incidents), len(pending), error)
+        log.error("receiver %s refuses %d of %d alerts: %s", self._name, len(error.incidents), len(pending), error)
         # What is refused for good counts as told, or it would be tried again forever.
-        await asyncio.get_running_loop().run_in_executor(None, self._delivered, name, pending, now)
-        self._count(name, "refused", len(error.incidents))
-        self._count(name, "sent", len(pending) - len(error.incidents))
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, self._delivered, pending, now)
+        except StoreAway as away:
+            log.debug("alerts wait for the store: %s", away)
+            return 0
+        self._count("refused", len(error.incidents))
+        self._count("sent", len(pending) - len(error.incidents))
         return len(pending) - len(error.incidents)
 
-    def _due(self, receiver: Receiver, now: datetime) -> list[incidents.Pending]:
+    def _due(self, now: datetime) -> list[incidents.Pending]:
         with reading(self._engine) as connection:
             workspaces = self._workspaces(connection)
             if not workspaces:
                 return []
-            return incidents.due(
-                connection, receiver.notifier.name, workspaces, now=now, renew_after=receiver.renew_after
-            )
+            return incidents.due(connection, self._name, workspaces, now=now, renew_after=self._receiver.renew_after)
 
-    def _delivered(self, name: str, told: Sequence[incidents.Pending], now: datetime) -> None:
-        try:
-            with self._engine.begin() as connection:
-                incidents.delivered(connection, name, told, now=now)
-        except sa.exc.DBAPIError as error:
-            if away(error):
-                raise StoreAway(str(error.orig)) from error
-            raise
+    def _delivered(self, told: Sequence[incidents.Pending], now: datetime) -> None:
+        with transaction(self._engine) as connection:
+            incidents.delivered(connection, self._name, told, now=now)
 
-    def _count(self, receiver: str, outcome: str, count: int) -> None:
-        self._metrics["feedback_alert_notifications_total"].labels(receiver, outcome).inc(count)
+    def _count(self, outcome: str, count: int) -> None:
+        self._metrics["feedback_alert_notifications_total"].labels(self._name, outcome).inc(count)

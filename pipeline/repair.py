@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 
-from pipeline.ledger import Ledger, Span
+from pipeline.ledger import Ledger, Span, runs
 
 
 class HoleWatch:
@@ -77,6 +77,12 @@ class FoldProgress:
         # The oldest mark is the next to be reached; of many in between, the newest say as much.
         while len(self._marks) > 64:
             del self._marks[1]
+
+
+def absent(spans: Iterable[Span], read: Iterable[int]) -> list[Span]:
+    """What of the spans was not among the offsets that were read: the log has it no longer, or never had."""
+    account = Ledger().add(runs(read))
+    return [(max(a, start), min(b, end)) for start, end in spans for a, b in account.holes(end) if b > start]
 
 
 def holes(ledger: Ledger, committed: int | None) -> list[Span]:

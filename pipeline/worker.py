@@ -24,10 +24,11 @@ from alerts.notifiers import AlertmanagerNotifier, AppriseNotifier
 from models.classifier import Classifier, ModelError
 from models.load import load
 from pipeline import app as faust_app
-from pipeline import repair
+from pipeline import ledger, repair
 from pipeline.bus import BrokerAway, TopicMismatch, admin, read_offsets
 from pipeline.classify import RawRecord
 from pipeline.exporter import Exporter
+from pipeline.ledger import Span
 from pipeline.metrics import WorkerMetrics
 from pipeline.outbox import Outbox, Receiver
 from pipeline.patience import persist
@@ -48,6 +49,7 @@ TICK_S: Final = 1.0
 PRUNE_S: Final = 60.0
 LAG_S: Final = 2.0
 DELAY_S: Final = 0.1
+OUTBOX_S: Final = 0.25
 RESTART: Final = -1
 
 
@@ -161,8 +163,9 @@ class Worker:
         if "fold" in self._stages:
             self._every(TICK_S, self._tick)
             self._every(PRUNE_S, self._prune)
-            outbox = Outbox(self._engine, self._receivers(), self._workspaces, self._metrics)
-            self._every(0.25, outbox.send_due)
+            for receiver in self._receivers():
+                outbox = Outbox(self._engine, receiver, self._workspaces, self._metrics)
+                self._every(OUTBOX_S, outbox.send_due)
         if "classify" in self._stages and self._safeguards.ledger_repair:
             pause = min(5.0, max(0.5, self.settings.worker.repair_after_s / 4))
             self._every(pause, self._repair)
@@ -179,15 +182,26 @@ class Worker:
         else:
             topics = (self._topics.scored.name, self._topics.dead.name)
             items, wait = worker.fold_batch_items, worker.fold_batch_wait_s
-        assigned = asyncio.Event()
+        assigned, following = asyncio.Event(), asyncio.Lock()
+        newest: dict[str, set[int]] = {}
 
         async def handle(topic: str, messages: Any) -> None:
             await assigned.wait()
             await self._handler(name)(topic, messages)
 
+        async def take_over(partitions: dict[str, set[int]]) -> None:
+            # One after the other, and of assignments in quick succession only the newest.
+            async with following:
+                if partitions is newest:
+                    await self._take_over(name, partitions)
+                if partitions is newest:
+                    assigned.set()
+
         async def on_assigned(partitions: dict[str, set[int]]) -> None:
+            nonlocal newest
+            newest = partitions
             assigned.clear()
-            self._spawn(self._take_over(name, partitions, assigned))
+            self._spawn(take_over(partitions))
 
         stage = faust_app.Stage(
             name=name,
@@ -213,7 +227,7 @@ class Worker:
             return self._classify.handle
         return self._fold.handle
 
-    async def _take_over(self, name: str, partitions: dict[str, set[int]], done: asyncio.Event) -> None:
+    async def _take_over(self, name: str, partitions: dict[str, set[int]]) -> None:
         await self._logs.refresh(list(partitions))
         for topic, some in partitions.items():
             if name == "fold":
@@ -222,7 +236,6 @@ class Worker:
                 await self._begin_ledgers()
                 self._raw_partitions = some
                 self._holes.keep(some)
-        done.set()
 
     async def _begin_ledgers(self) -> None:
         raw = self._topics.raw.name
@@ -324,6 +337,8 @@ class Worker:
 
     async def _prune(self) -> None:
         await self._for_each_workspace(self._prune_one)
+        age = timedelta(hours=self.settings.kafka.dead_retention_hours)
+        await self._fold.write(self._store.prune_dead_letters, datetime.now(UTC) - age)
 
     async def _for_each_workspace(self, act: Callable[[str, tuple[str, int], datetime], None]) -> None:
         scored = self._logs[self._topics.scored.name]
@@ -350,7 +365,12 @@ class Worker:
         raw, group = self._topics.raw.name, f"{self.settings.worker.group}-classify"
         identity = self._logs[raw]
         mine = self._raw_partitions
-        committed = await self._ask_broker(lambda client: client.committed(group, raw))
+        present, committed = await self._ask_broker(
+            lambda client: (client.log_identity(raw), client.committed(group, raw))
+        )
+        if present != identity:
+            # The topic began a new life; the rebalance that follows makes it known.
+            return
 
         def look() -> tuple[dict[int, Any], dict[tuple[str, int], int]]:
             with reading(self._engine) as connection:
@@ -359,9 +379,9 @@ class Worker:
         written = [self._topics.scored.name, self._topics.dead.name]
         logs = [self._logs[topic] for topic in written]
         ledgers, _ = await self._fold.write(look)
-        for partition, (ledger, _, _) in ledgers.items():
+        for partition, (account, _, _) in ledgers.items():
             if partition in mine:
-                found = repair.holes(ledger, committed.get(partition))
+                found = repair.holes(account, committed.get(partition))
                 self._holes.observe(partition, found, time.monotonic())
         if self._holes.count():
             seen_s = time.monotonic()
@@ -378,28 +398,26 @@ class Worker:
             if overdue:
                 await self._read_again(identity, partition, overdue)
 
-    async def _read_again(self, identity: str, partition: int, overdue: list[tuple[int, int]]) -> None:
+    async def _read_again(self, identity: str, partition: int, overdue: list[Span]) -> None:
+        """Raises BrokerAway: the next round tries again."""
         assert self._classify is not None  # noqa: S101
-        raw, size = self._topics.raw.name, sum(end - start for start, end in overdue)
+        raw, size = self._topics.raw.name, ledger.size(overdue)
         log.warning("%d records of %s[%d] have no outcome: reading them again", size, raw, partition)
-        loop = asyncio.get_running_loop()
-        records = await persist(
-            lambda: loop.run_in_executor(
-                None,
-                lambda: [
-                    RawRecord(partition=partition, offset=offset, key=key, value=value)
-                    for offset, key, value in read_offsets(self.settings.kafka, raw, partition, overdue)
-                ],
-            ),
-            away=(BrokerAway,),
-            what="the broker",
-        )
+        first = (await self._ask_broker(lambda client: client.starts(raw)))[partition]
+        kept = [(max(start, first), end) for start, end in overdue if end > first]
+
+        def read() -> list[RawRecord]:
+            return [
+                RawRecord(partition=partition, offset=offset, key=key, value=value)
+                for offset, key, value in read_offsets(self.settings.kafka, raw, partition, kept)
+            ]
+
+        records = await asyncio.get_running_loop().run_in_executor(None, read)
         for start in range(0, len(records), 256):
             await self._classify.process(records[start : start + 256])
         await self._fold.write(self._store.account_repaired, identity, partition, len(records))
         self._metrics["feedback_repaired_items_total"].inc(len(records))
-        first = (await self._ask_broker(lambda client: client.starts(raw)))[partition]
-        gone = [(start, min(end, first)) for start, end in overdue if start < first]
+        gone = repair.absent(overdue, (record.offset for record in records))
         if gone:
             lost = await self._fold.write(self._store.account_lost, identity, partition, gone)
             log.error("%d records of %s[%d] left the log before they had an outcome", lost, raw, partition)

@@ -9,13 +9,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from alerts.alert import Alert
 from alerts.engine import Engine
 from alerts.rule import Rule
 from connectors.feedback import Feedback
 from models.classifier import Prediction
 from pipeline.records import DeadLetter, RawPosition, Scored
-from pipeline.store import read
-from pipeline.store.engine import connect, prepare
+from pipeline.store import read, schema
+from pipeline.store.engine import connect, prepare, transaction
 from pipeline.store.read import reading
 from pipeline.store.transaction import Arrival, Safeguards, Store
 
@@ -130,3 +131,16 @@ def everything(engine: sa.Engine) -> dict[str, list[Any]]:
             table.name: sorted(map(tuple, connection.execute(sa.select(table))), key=repr)
             for table in metadata.sorted_tables
         }
+
+
+def ring(engine: sa.Engine) -> Alert:
+    """Put a firing alert of the workspace `default` into the outbox."""
+    alert = Alert(
+        rule="rise", workspace="default", series="delivery", labels=(("alertname", "rise"),), annotations={},
+        state="firing", starts_at=NOW, ends_at=None, evidence=(), incident="rise-1",
+    )  # fmt: skip
+    row = {"incident": alert.incident, "fingerprint": alert.fingerprint, "workspace": "default", "rule": "rise"}
+    row |= {"state": "firing", "starts_us": 0, "body": alert.to_json()}
+    with transaction(engine) as connection:
+        connection.execute(sa.insert(schema.alert).values(**row, revision=1))
+    return alert

@@ -16,6 +16,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 BUSY_TIMEOUT_S: Final = 30
 UPGRADE_LOCK: Final = 0x4F564F5A
+POSTGRES_OPTIONS: Final = (
+    "statement_timeout=60000",
+    # A process that is paused, or whose machine is gone, in the middle of a transaction must not keep its locks.
+    "idle_in_transaction_session_timeout=15000",
+)
+"""Of each session, in milliseconds."""
 
 
 class StoreError(RuntimeError):
@@ -45,7 +51,7 @@ def connect(url: str) -> sa.Engine:
             return sa.create_engine(
                 address.set(drivername="postgresql+psycopg"),
                 pool_pre_ping=True,
-                connect_args={"connect_timeout": 5, "options": "-c statement_timeout=60000"},
+                connect_args={"connect_timeout": 5, "options": " ".join(f"-c {one}" for one in POSTGRES_OPTIONS)},
             )
         except ModuleNotFoundError as error:
             raise StoreError("PostgreSQL needs the psycopg driver: pip install 'ovoz[postgres]'") from error

@@ -70,7 +70,9 @@ def due(
     told = sa.and_(delivery.c.incident == alert.c.incident, delivery.c.receiver == receiver)
     changed: Any = delivery.c.state != alert.c.state
     if renew_after is not None:
-        stale = delivery.c.sent_us <= micros(now - renew_after)
+        # Told later than now: the clock was set back, and the lease would end before it comes there again.
+        sent = delivery.c.sent_us
+        stale = sa.or_(sent <= micros(now - renew_after), sent > micros(now + renew_after))
         ended_lately = alert.c.ends_us > micros(now - RESOLVED_REPOSTS)
         changed = sa.or_(
             changed,

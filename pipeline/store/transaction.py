@@ -26,6 +26,8 @@ from pipeline.store.engine import insert, transaction
 from pipeline.store.rows import NOTHING_COUNTED, dead_row, held, item_row, micros, moment
 
 IDS_PER_QUERY: Final = 900
+CLOCK_SKEW: Final = timedelta(minutes=1)
+"""By how much the clocks of workers may differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +173,7 @@ class Store:
 
     def _horizons(self, connection: sa.Connection, names: set[str], now: datetime) -> dict[str, Horizon]:
         table = schema.workspace
-        floor = _floor(now, self._retention)
+        floor, ahead = _floor(now, self._retention), micros(now + CLOCK_SKEW)
         rows = [{"workspace": name, "floor_minute": floor} for name in sorted(names)]
         connection.execute(insert(connection)(table).on_conflict_do_nothing(), rows)
         # A floor that lies too high was set by a clock that ran ahead: it counts again from where it should be.
@@ -181,8 +183,12 @@ class Store:
             .values(floor_minute=floor)
         )
         query = sa.select(table).where(table.c.workspace.in_(sorted(names)))
+        # So with a watermark that lies ahead: the next item sets it anew.
         return {
-            row.workspace: Horizon(row.floor_minute, None if row.watermark_us is None else moment(row.watermark_us))
+            row.workspace: Horizon(
+                row.floor_minute,
+                None if row.watermark_us is None or row.watermark_us > ahead else moment(row.watermark_us),
+            )
             for row in connection.execute(query)
         }
 
@@ -291,6 +297,12 @@ class Store:
             connection.execute(sa.delete(gap).where(gap.c.workspace == name, gap.c.until_us < floor * 60_000_000))
             connection.execute(sa.update(spaces).where(spaces.c.workspace == name).values(floor_minute=floor))
             return int(removed)
+
+    def prune_dead_letters(self, before: datetime) -> int:
+        """Drop dead letters that failed before this moment: how many."""
+        table = schema.dead_letter
+        with transaction(self._engine) as connection:
+            return int(connection.execute(sa.delete(table).where(table.c.failed_us < micros(before))).rowcount)
 
 
 def _lock(connection: sa.Connection, partition_of_scored: tuple[str, int]) -> None:

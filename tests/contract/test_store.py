@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,27 @@ from alembic.runtime.migration import MigrationContext
 from alerts.rule import DEFAULT_FILE
 from benchmarks.servers import PostgresServer
 from pipeline.store import incidents, read, schema, transaction
-from pipeline.store.engine import StoreAway, StoreError, connect, prepare, upgrade
+from pipeline.store.engine import StoreAway, StoreError, away, connect, prepare, upgrade
+from pipeline.store.engine import transaction as transaction_of
 from pipeline.store.read import reading
 from pipeline.topics import workspace_partition
 from pipeline.worker import read_rules
 from tests.conftest import own_postgres
-from tests.store import LOG, NOW, RETENTION, TOPIC, arrival, books, count, everything, letter, opened, scored, store_on
+from tests.store import (
+    LOG,
+    NOW,
+    RETENTION,
+    TOPIC,
+    arrival,
+    books,
+    count,
+    everything,
+    letter,
+    opened,
+    ring,
+    scored,
+    store_on,
+)
 
 PLACE = (LOG, 0)
 
@@ -334,6 +349,44 @@ def test_a_clock_that_ran_ahead_does_not_close_a_workspace(engine: sa.Engine) ->
     assert count(engine) == 2
 
 
+def test_after_a_clock_that_ran_ahead_items_are_not_late(engine: sa.Engine) -> None:
+    store = store_on(engine)
+    wrong = NOW + timedelta(days=400)
+    ahead = scored("a", minutes_ago=-days_ago(400), received_at=wrong)
+    store.fold([arrival(0, ahead)], now=wrong)
+    assert store.fold([arrival(1, scored("b"))], now=NOW).changes.late == []
+    assert store.fold([arrival(2, scored("c"))], now=NOW).changes.late == []
+    assert store.fold([arrival(3, scored("d", minutes_ago=60))], now=NOW).changes.late == ["shop"]
+    with reading(engine) as connection:
+        assert read.stream_times(connection, ["default"], NOW + timedelta(minutes=1)) == {
+            "default": NOW - timedelta(minutes=4)
+        }
+
+
+def test_a_clock_set_back_lets_no_lease_lapse(engine: sa.Engine) -> None:
+    lease, alert = timedelta(minutes=5), ring(engine)
+
+    def due(now: datetime) -> int:
+        with reading(engine) as connection:
+            return len(incidents.due(connection, "am", ["default"], now=now, renew_after=lease / 3))
+
+    with transaction_of(engine) as connection:
+        incidents.delivered(connection, "am", [(alert, 1)], now=NOW)
+    assert due(NOW + timedelta(seconds=1)) == 0
+    assert due(NOW + lease / 3) == 1
+    assert due(NOW - timedelta(seconds=1)) == 0
+    assert due(NOW - timedelta(hours=1)) == 1
+
+
+def test_dead_letters_are_kept_for_their_time_and_no_longer(engine: sa.Engine) -> None:
+    store = store_on(engine)
+    old, young = letter("raw-life-1/0/7", 7, failed_at=NOW - timedelta(days=31)), letter("raw-life-1/0/8", 8)
+    store.fold([arrival(0, dead=old), arrival(1, dead=young)], now=NOW)
+    assert store.prune_dead_letters(NOW - timedelta(days=30)) == 1
+    with reading(engine) as connection:
+        assert [entry.dead_id for entry in read.dead_letters(connection)] == ["raw-life-1/0/8"]
+
+
 def test_an_item_from_the_future_counts_and_leaves_stream_time_alone(engine: sa.Engine) -> None:
     store = store_on(engine)
     store.claim(LOG, TOPIC, {0}, "me")
@@ -475,6 +528,24 @@ def test_a_database_folder_that_is_gone_is_away(tmp_path: Path) -> None:
     folder.rmdir()
     with pytest.raises(StoreAway, match="unable to open"):
         prepare(engine)
+
+
+@pytest.mark.postgres
+def test_a_process_paused_in_the_middle_of_a_transaction_holds_up_nobody(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.store.engine.POSTGRES_OPTIONS", ("idle_in_transaction_session_timeout=1000",))
+    with opened(postgres_url) as engine, opened(postgres_url) as other:
+        store = store_on(engine)
+        store.fold([arrival(0, scored("a"))], now=NOW)
+        paused = other.connect()
+        paused.execute(sa.select(schema.position).with_for_update())
+        assert store.fold([arrival(1, scored("b"))], now=NOW).changes.counted
+        with pytest.raises(sa.exc.DBAPIError) as found:
+            paused.execute(sa.select(schema.position))
+        assert away(found.value)
+        paused.close()
+        assert count(engine) == 2
 
 
 @pytest.mark.postgres

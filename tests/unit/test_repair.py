@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.ledger import Ledger
-from pipeline.repair import FoldProgress, HoleWatch, holes
+from pipeline.repair import FoldProgress, HoleWatch, absent, holes
 
 
 def test_what_was_committed_without_an_outcome_is_a_hole() -> None:
@@ -82,3 +82,10 @@ def test_a_long_wait_needs_bounded_memory_and_still_settles() -> None:
     assert len(progress._marks) <= 64
     progress.observe({("scored", 0): 2000}, {("scored", 0): 1500}, 1000.0)
     assert progress.settled_s == 999.0
+
+
+def test_what_was_asked_for_and_not_read_is_absent() -> None:
+    spans = [(2, 5), (7, 9), (20, 22)]
+    assert absent(spans, [2, 4, 7, 8, 21]) == [(3, 4), (20, 21)]
+    assert absent(spans, []) == spans
+    assert absent(spans, range(30)) == []
