@@ -13,7 +13,10 @@ from connectors.transport import Http
 
 # Name → module. A new connector is its module and its line here.
 SHIPPED: Final[Mapping[str, str]] = {
+    "slack": "connectors.chat.slack",
+    "telegram": "connectors.chat.telegram",
     "trustpilot": "connectors.reviews.trustpilot",
+    "whatsapp": "connectors.chat.whatsapp",
 }
 
 _declared: dict[str, Declaration] = {}

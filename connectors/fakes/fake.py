@@ -15,6 +15,7 @@ from aiohttp import web
 from connectors.connector import Request
 
 Verb = Literal["edit", "delete", "expire", "since"]
+Covered = Literal["body", "time"]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -70,11 +71,34 @@ class Fake(Protocol):
 
 @runtime_checkable
 class Hook(Protocol):
-    """A fake that calls webhooks."""
+    """A fake that calls webhooks. `covers`: what the vendor's proof protects, `body` and `time`."""
+
+    covers: frozenset[Covered]
 
     def deliveries(self, said: Said, url: str, at: datetime) -> Sequence[Request]:
         """The requests that it sends for something said, signed as the vendor signs, to the hook at `url`."""
         ...
+
+    def signed(self, body: bytes, url: str, at: datetime) -> Request:
+        """Any body, proved as the vendor proves its own."""
+        ...
+
+
+@runtime_checkable
+class Registering(Protocol):
+    """A fake whose service tries a webhook before it is used."""
+
+    def handshakes(self, url: str, at: datetime) -> Sequence[Handshake]:
+        """The requests at registration, and the answers without which the service does not use the hook."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handshake:
+    """`answer`: the bytes that must come back, with a status below 300; None where any will do."""
+
+    request: Request
+    answer: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +192,10 @@ class Running:
 
 # Name of the connector → module and class of its fake. A connector without one is proved on a real server.
 FAKES: Final[Mapping[str, tuple[str, str]]] = {
+    "slack": ("connectors.fakes.slack", "FakeSlack"),
+    "telegram": ("connectors.fakes.telegram", "FakeTelegram"),
     "trustpilot": ("connectors.fakes.trustpilot", "FakeTrustpilot"),
+    "whatsapp": ("connectors.fakes.whatsapp", "FakeWhatsApp"),
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from connectors.connector import Request
-from connectors.fakes.fake import Said, Verb, unknown
+from connectors.fakes.fake import Covered, Said, Verb, unknown
 
 KEY = "trustpilot-key"
 HOOK = "hook-secret"
@@ -21,6 +21,7 @@ class FakeTrustpilot:
     """See `fake.Fake`."""
 
     can: frozenset[Verb] = frozenset({"edit", "since"})
+    covers: frozenset[Covered] = frozenset()
 
     def __init__(self) -> None:
         self._reviews: dict[str, dict[str, Any]] = {}
@@ -73,16 +74,18 @@ class FakeTrustpilot:
     def deliveries(self, said: Said, url: str, at: datetime) -> Sequence[Request]:
         """See `fake.Hook`."""
         body = {"events": [{"eventName": "service-review-created", "version": "1", "eventData": {"id": said.id}}]}
-        return [
-            Request(
-                method="POST",
-                url=f"{url}?secret={HOOK}",
-                headers={"content-type": "application/json"},
-                query={"secret": HOOK},
-                body=json.dumps(body).encode(),
-                received_at=at,
-            )
-        ]
+        return [self.signed(json.dumps(body).encode(), url, at)]
+
+    def signed(self, body: bytes, url: str, at: datetime) -> Request:
+        """See `fake.Hook`: the secret stands in the address."""
+        return Request(
+            method="POST",
+            url=f"{url}?secret={HOOK}",
+            headers={"content-type": "application/json"},
+            query={"secret": HOOK},
+            body=body,
+            received_at=at,
+        )
 
     def _refusal(self, request: web.Request) -> web.Response | None:
         if request.headers.get("apikey") != KEY:

@@ -11,16 +11,18 @@ from datetime import timedelta
 import pytest
 
 from connectors import registry
-from connectors.connector import MAX_CURSOR_BYTES, Delivery, Permanent, Reader, Receiver, Refused, Request, Retryable
-from connectors.fakes.fake import FAKES, Fake, Fault, Hook, fake_of
+from connectors.connector import MAX_CURSOR_BYTES, Delivery, Permanent, Reader, Receiver, Refused, Request, Retryable, Verdict
+from connectors.fakes.fake import FAKES, Fake, Fault, Hook, Registering, fake_of
 from connectors.option import Secret, options
 from connectors.registry import declaration
 from tests.connectors import NOW, bench, items, read_all
+from tests.contract.test_recordings import ODD, places, replaced
 
 ALL = registry.names()
 POLLED = [name for name in ALL if name in FAKES and "poll" in declaration(name).modes]
 HOOKED = [name for name in ALL if name in FAKES and "webhook" in declaration(name).modes]
 BEFORE = NOW - timedelta(days=1)
+HOOK_URL = "https://hooks.example/v1/hooks/x"
 MANY = 230
 
 
@@ -175,7 +177,7 @@ async def test_a_webhook_believes_the_vendor_and_brings_what_was_said(name: str)
         said = at.say(1)[0]
         fake = fake_hook(at.service.fake)
         found = []
-        for request in fake.deliveries(said, "https://hooks.example/v1/hooks/x", NOW):
+        for request in fake.deliveries(said, HOOK_URL, NOW):
             delivery = await at.connector.receive(request)
             assert isinstance(delivery, Delivery) and delivery.status < 300
             found += [item.text for item in delivery.items]
@@ -187,11 +189,95 @@ async def test_a_webhook_refuses_strangers_and_replays(name: str) -> None:
     async with bench(name) as at:
         assert isinstance(at.connector, Receiver)
         said = at.say(1)[0]
-        for request in fake_hook(at.service.fake).deliveries(said, "https://hooks.example/v1/hooks/x", NOW):
+        for request in fake_hook(at.service.fake).deliveries(said, HOOK_URL, NOW):
             for forged in forgeries(request):
                 with pytest.raises(Refused) as refused:
                     await at.connector.receive(forged)
                 assert refused.value.status in (400, 401, 403)
+
+
+@pytest.mark.parametrize("name", HOOKED)
+async def test_a_changed_body_is_refused_though_the_signature_was_right_before(name: str) -> None:
+    async with bench(name) as at:
+        assert isinstance(at.connector, Receiver)
+        fake = fake_hook(at.service.fake)
+        if "body" not in fake.covers:
+            pytest.skip("the vendor's proof does not cover the body")
+        for request in fake.deliveries(at.say(1)[0], HOOK_URL, NOW):
+            for body in (request.body + b" ", request.body[:-1], b"", request.body.replace(b"courier", b"Courier")):
+                with pytest.raises(Refused) as refused:
+                    await at.connector.receive(replace(request, body=body))
+                assert refused.value.status == 401
+
+
+@pytest.mark.parametrize("name", HOOKED)
+async def test_a_request_recorded_and_sent_again_later_is_refused(name: str) -> None:
+    async with bench(name) as at:
+        assert isinstance(at.connector, Receiver)
+        fake = fake_hook(at.service.fake)
+        if "time" not in fake.covers:
+            pytest.skip("the vendor's proof has no time")
+        request = fake.deliveries(at.say(1)[0], HOOK_URL, NOW)[0]
+        for later in (timedelta(minutes=6), timedelta(days=300), timedelta(minutes=-6)):
+            with pytest.raises(Refused) as refused:
+                await at.connector.receive(replace(request, received_at=NOW + later))
+            assert refused.value.status == 401
+        fresh = fake.signed(request.body, HOOK_URL, NOW + timedelta(hours=1))
+        stamps = {key: value for key, value in fresh.headers.items() if "timestamp" in key}
+        with pytest.raises(Refused):
+            forged = replace(request, headers={**request.headers, **stamps}, received_at=NOW + timedelta(hours=1))
+            await at.connector.receive(forged)
+
+
+@pytest.mark.parametrize("name", HOOKED)
+async def test_a_handshake_is_answered_as_the_vendor_wants_and_strangers_are_not(name: str) -> None:
+    async with bench(name) as at:
+        assert isinstance(at.connector, Receiver)
+        if not isinstance(at.service.fake, Registering):
+            pytest.skip("the vendor does not try a webhook")
+        for shake in at.service.fake.handshakes(HOOK_URL, NOW):
+            delivery = await at.connector.receive(shake.request)
+            assert delivery.status < 300 and not delivery.items
+            assert shake.answer is None or delivery.answer == shake.answer
+            if shake.answer is not None:
+                for forged in forgeries(shake.request):
+                    if forged.query.get("hub.challenge") != "x":
+                        with pytest.raises(Refused):
+                            await at.connector.receive(forged)
+
+
+HOSTILE = [
+    b"", b"null", b"[]", b"{}", b"1", b"\"x\"", b"[[[[", b"{\"a\":", b"\xff\xfe", b"[" * 50_000, b"[null]", b"[[]]",
+    b"{\"items\": 1}", b"<html></html>", b"a=b&c=d", b"1e999", b"NaN", b"{\"id\": \"\\ud800\"}", b"9" * 5_000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOOKED)
+async def test_a_signed_body_of_any_kind_is_refused_or_read_and_never_breaks_the_receiver(name: str) -> None:
+    async with bench(name, timeout_s=5) as at:
+        assert isinstance(at.connector, Receiver)
+        fake = fake_hook(at.service.fake)
+        for body in HOSTILE:
+            try:
+                delivery = await at.connector.receive(fake.signed(body, HOOK_URL, NOW))
+            except Refused as refused:
+                assert refused.status == 400, body
+            except Verdict:
+                pass
+            else:
+                assert not delivery.items, body
+        for request in fake.deliveries(at.say(1)[0], HOOK_URL, NOW)[:1]:
+            try:
+                told = json.loads(request.body)
+            except ValueError:
+                continue
+            for place in places(told):
+                for odd in ODD:
+                    body = json.dumps(replaced(told, place, odd)).encode()
+                    try:
+                        await at.connector.receive(fake.signed(body, HOOK_URL, NOW))
+                    except (Refused, Verdict):
+                        continue
 
 
 def fake_hook(fake: Fake) -> Hook:

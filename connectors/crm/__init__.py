@@ -1,0 +1,1 @@
+"""CRM: tickets and feedback kept beside customers."""

@@ -1,0 +1,1 @@
+"""Surveys: NPS, CSAT, CES and what people write beside them."""
