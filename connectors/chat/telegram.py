@@ -131,7 +131,8 @@ def _items(update: Fields, now: datetime, staff: frozenset[str]) -> Iterator[Ite
             if isinstance(message, bool) or not isinstance(message, int):
                 raise Unreadable("message_ids holds what is no number")
             # Telegram does not say when: the moment it told is later than any version.
-            yield Item(external_id=f"{gone.key('chat.id')}:{message}", created_at=now, version=micros(now), deleted=True)
+            key = f"{gone.key('chat.id')}:{message}"
+            yield Item(external_id=key, created_at=now, version=micros(now), deleted=True)
         return
     business = update.inside("business_message") or update.inside("edited_business_message")
     message = update.inside("message") or update.inside("edited_message") or business

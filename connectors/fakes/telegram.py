@@ -1,4 +1,4 @@
-"""Telegram's rules: updates are kept until the next ones are asked for, a hundred at a time, and not beside a webhook."""
+"""Telegram's rules: updates are kept until the next are asked for, a hundred at a time, never beside a webhook."""
 
 from __future__ import annotations
 
