@@ -11,7 +11,17 @@ from datetime import timedelta
 import pytest
 
 from connectors import registry
-from connectors.connector import MAX_CURSOR_BYTES, Delivery, Permanent, Reader, Receiver, Refused, Request, Retryable, Verdict
+from connectors.connector import (
+    MAX_CURSOR_BYTES,
+    Delivery,
+    Permanent,
+    Reader,
+    Receiver,
+    Refused,
+    Request,
+    Retryable,
+    Verdict,
+)
 from connectors.fakes.fake import FAKES, Fake, Fault, Hook, Registering, fake_of
 from connectors.option import Secret, options
 from connectors.registry import declaration
