@@ -137,8 +137,12 @@ def next_link(base_url: str, link: str | None) -> str | None:
     be handed our credentials."""
     if not link:
         return None
-    found = urljoin(base_url, link)
-    ours, theirs = urlsplit(base_url), urlsplit(found)
+    ours = urlsplit(base_url)
+    try:
+        found = urljoin(base_url, link)
+        theirs = urlsplit(found)
+    except ValueError:
+        raise Permanent(f"{base_url} names a next page that is no address") from None
     if (ours.scheme, ours.netloc.lower()) != (theirs.scheme, theirs.netloc.lower()):
         raise Permanent(f"{base_url} names a next page on {theirs.hostname}: not followed; check base_url")
     return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,13 +51,15 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """What a field means to the person who sets it. `example`: what the commented config shows."""
+    """What a field means to the person who sets it. `example`: what the commented config shows; `pattern`: what
+    a text, or each of a list, must match as a whole."""
 
     help: str
     example: Any
     least: float | None = None
     greatest: float | None = None
     choices: tuple[str, ...] = ()
+    pattern: str | None = None
 
 
 def option(
@@ -67,10 +70,12 @@ def option(
     least: float | None = None,
     greatest: float | None = None,
     choices: tuple[str, ...] = (),
+    pattern: str | None = None,
 ) -> Any:
     """A field of a connector's settings; without `default` it must be set."""
     shown = example if example is not None else (None if default is _MISSING else default)
-    meta = {_META: Option(help=help, example=shown, least=least, greatest=greatest, choices=choices)}
+    about = Option(help=help, example=shown, least=least, greatest=greatest, choices=choices, pattern=pattern)
+    meta = {_META: about}
     if default is _MISSING:
         return dataclasses.field(metadata=meta)
     return dataclasses.field(default=default, metadata=meta)
@@ -133,6 +138,8 @@ def _value(given: Any, kind: Any, about: Option, environment: Mapping[str, str])
     if get_origin(kind) is tuple:
         if not isinstance(given, list) or not all(isinstance(one, str) and one for one in given):
             raise ValueError(f"must be a list of texts, such as {about.example!r}")
+        for one in given:
+            _match(one, about)
         return tuple(given)
     if get_origin(kind) in (dict, Mapping) or kind is Mapping:
         if not isinstance(given, Mapping) or not all(isinstance(one, str) for one in given.values()):
@@ -144,6 +151,8 @@ def _value(given: Any, kind: Any, about: Option, environment: Mapping[str, str])
         raise ValueError(f"must be {_NAMES.get(kind, kind.__name__)}, such as {about.example!r}")
     if isinstance(given, str) and not given:
         raise ValueError("must not be empty")
+    if isinstance(given, str):
+        _match(given, about)
     if about.choices and given not in about.choices:
         near = difflib.get_close_matches(str(given), about.choices, n=1)
         raise ValueError(f"must be one of {', '.join(about.choices)}" + (f"; did you mean {near[0]}?" if near else ""))
@@ -153,6 +162,11 @@ def _value(given: Any, kind: Any, about: Option, environment: Mapping[str, str])
         if about.greatest is not None and not given <= about.greatest:
             raise ValueError(f"must be at most {about.greatest:g}")
     return given
+
+
+def _match(given: str, about: Option) -> None:
+    if about.pattern and not re.fullmatch(about.pattern, given):
+        raise ValueError(f"is {given[:60]!r}, which is not of the form of {about.example!r}")
 
 
 _NAMES: Final = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}

@@ -13,10 +13,15 @@ from connectors.transport import Http
 
 # Name → module. A new connector is its module and its line here.
 SHIPPED: Final[Mapping[str, str]] = {
+    "app_store": "connectors.reviews.app_store",
+    "google_business": "connectors.reviews.google_business",
+    "google_play": "connectors.reviews.google_play",
     "slack": "connectors.chat.slack",
     "telegram": "connectors.chat.telegram",
+    "tripadvisor": "connectors.reviews.tripadvisor",
     "trustpilot": "connectors.reviews.trustpilot",
     "whatsapp": "connectors.chat.whatsapp",
+    "yelp": "connectors.reviews.yelp",
 }
 
 _declared: dict[str, Declaration] = {}

@@ -192,8 +192,13 @@ class Running:
 
 # Name of the connector → module and class of its fake. A connector without one is proved on a real server.
 FAKES: Final[Mapping[str, tuple[str, str]]] = {
+    "app_store": ("connectors.fakes.app_store", "FakeAppStore"),
+    "google_business": ("connectors.fakes.google_business", "FakeGoogleBusiness"),
+    "google_play": ("connectors.fakes.google_play", "FakeGooglePlay"),
     "slack": ("connectors.fakes.slack", "FakeSlack"),
     "telegram": ("connectors.fakes.telegram", "FakeTelegram"),
+    "tripadvisor": ("connectors.fakes.tripadvisor", "FakeTripadvisor"),
+    "yelp": ("connectors.fakes.yelp", "FakeYelp"),
     "trustpilot": ("connectors.fakes.trustpilot", "FakeTrustpilot"),
     "whatsapp": ("connectors.fakes.whatsapp", "FakeWhatsApp"),
 }

@@ -23,7 +23,7 @@ PAGE: Final = 100
 class Trustpilot:
     """Settings."""
 
-    business_unit: str = option("id of the business unit", example="46d6a890000064000500e0c3")
+    business_unit: str = option("id of the business unit", example="46d6a890000064000500e0c3", pattern=r"[0-9a-zA-Z]+")
     api_key: Secret = option("API key of a Trustpilot application", example="env:TRUSTPILOT_KEY")
     hook_secret: Secret | None = option(
         "part of the webhook's address that nobody can guess: …?secret=VALUE",

@@ -42,7 +42,8 @@ def test_a_declaration_says_what_each_setting_means_and_hides_its_secrets(name: 
     assert found.name == name and found.cursor and found.limits and found.source.startswith("https://")
     for field, (about, kind, _) in options(found.config).items():
         assert about.help, field
-        if any(word in field for word in ("secret", "token", "password", "key")) and "file" not in field:
+        secret = any(word in field for word in ("secret", "token", "password", "key"))
+        if secret and not field.endswith(("_url", "_id", "_file")):
             assert kind == Secret or kind == Secret | None, f"{field} should be a Secret"
 
 
@@ -88,6 +89,18 @@ async def test_only_what_is_new_comes_after_the_last_cursor(name: str) -> None:
         assert {one.text for one in new} <= found
         if "since" in at.service.fake.can:
             assert len(found) == 2
+
+
+@pytest.mark.parametrize("name", POLLED)
+async def test_a_time_in_the_future_hides_nothing_that_comes_later(name: str) -> None:
+    async with bench(name) as at:
+        at.say(1)
+        ahead = at.say(1, start=50, at=NOW + timedelta(minutes=20))
+        pages = await read_all(at.connector, None)
+        assert ahead[0].text in {item.text for item in items(pages)}
+        new = at.say(2, start=10)
+        found = {item.text for item in items(await read_all(at.rebuilt(), pages[-1].cursor))}
+        assert {one.text for one in new} <= found
 
 
 @pytest.mark.parametrize("name", POLLED)
