@@ -60,16 +60,13 @@ class Seen:
 
     def cursor(self) -> dict[str, Any]:
         """As (part of) a cursor: at most 12 bytes an entry."""
-        packed = "".join(digest + _base36(second) for digest, second in self.entries.items())
-        return {"floor": self.floor, "seen": packed, "checked": self.checked}
+        return {"floor": self.floor, "seen": pack(self.entries), "checked": self.checked}
 
     @classmethod
     def of(cls, cursor: Mapping[str, Any] | None) -> Seen:
         """From a cursor."""
         found = cursor or {}
-        packed, size = str(found.get("seen", "")), _DIGEST_CHARS + _SECOND_CHARS
-        parts = [packed[at : at + size] for at in range(0, len(packed), size)]
-        entries = {part[:_DIGEST_CHARS]: int(part[_DIGEST_CHARS:], 36) for part in parts}
+        entries = unpack(str(found.get("seen", "")))
         return cls(floor=int(found.get("floor", 0)), entries=entries, checked=int(found.get("checked", 0)))
 
     @classmethod
@@ -157,12 +154,34 @@ def _out_of_reach(seen: Seen, now: datetime, reach: timedelta | None) -> tuple[G
 
 
 def _second(item: Item) -> int:
-    return max(0, min(item.version // 1_000_000, 36**_SECOND_CHARS - 1))
+    return second_of(item.version)
 
 
 def _digest(item: Item) -> str:
-    raw = hashlib.blake2b(f"{item.version}:{item.external_id}".encode("utf-8", "replace"), digest_size=5).digest()
+    return digest_of(item.external_id, item.version)
+
+
+def second_of(version: int) -> int:
+    """The second of a version in microseconds, within what `pack` can write."""
+    return max(0, min(version // 1_000_000, 36**_SECOND_CHARS - 1))
+
+
+def digest_of(key: str, version: int) -> str:
+    """Six characters that stand for one version of one thing."""
+    raw = hashlib.blake2b(f"{version}:{key}".encode("utf-8", "replace"), digest_size=5).digest()
     return base64.b64encode(raw).decode()[:_DIGEST_CHARS]
+
+
+def pack(entries: Mapping[str, int]) -> str:
+    """Digest → second, at twelve bytes an entry."""
+    return "".join(digest + _base36(second) for digest, second in entries.items())
+
+
+def unpack(packed: str) -> dict[str, int]:
+    """The other way round."""
+    size = _DIGEST_CHARS + _SECOND_CHARS
+    parts = [packed[at : at + size] for at in range(0, len(packed), size)]
+    return {part[:_DIGEST_CHARS]: int(part[_DIGEST_CHARS:], 36) for part in parts}
 
 
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"

@@ -14,16 +14,18 @@ from connectors.transport import Http
 # Name → module. A new connector is its module and its line here.
 SHIPPED: Final[Mapping[str, str]] = {
     "app_store": "connectors.reviews.app_store",
-    "kafka": "connectors.files.kafka_topic",
     "folder": "connectors.files.folder",
     "google_business": "connectors.reviews.google_business",
     "google_play": "connectors.reviews.google_play",
+    "intercom": "connectors.chat.intercom",
+    "kafka": "connectors.files.kafka_topic",
     "slack": "connectors.chat.slack",
     "telegram": "connectors.chat.telegram",
     "tripadvisor": "connectors.reviews.tripadvisor",
     "trustpilot": "connectors.reviews.trustpilot",
     "whatsapp": "connectors.chat.whatsapp",
     "yelp": "connectors.reviews.yelp",
+    "zendesk": "connectors.chat.zendesk",
 }
 
 _declared: dict[str, Declaration] = {}

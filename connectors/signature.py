@@ -38,5 +38,18 @@ def check_age(request: Request, seconds: str, window: timedelta = WINDOW) -> Non
         sent = datetime.fromtimestamp(float(seconds), UTC)
     except (ValueError, OverflowError, OSError):
         raise Refused(401, "stale", "the request's time cannot be read") from None
+    _check_sent(request, sent, window)
+
+
+def check_iso_age(request: Request, moment: str, window: timedelta = WINDOW) -> None:
+    """The same for a time in ISO 8601."""
+    try:
+        sent = datetime.fromisoformat(moment).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise Refused(401, "stale", "the request's time cannot be read") from None
+    _check_sent(request, sent, window)
+
+
+def _check_sent(request: Request, sent: datetime, window: timedelta) -> None:
     if abs(request.received_at - sent) > window:
         raise Refused(401, "stale", "the request's time is too far from ours: replayed, or a clock is wrong")

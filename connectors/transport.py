@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -169,13 +170,17 @@ class Http:
             method,
             url,
             params=None if params is None else {name: str(value) for name, value in params.items()},
-            headers={"User-Agent": _USER_AGENT, **(headers or {})},
+            headers={"User-Agent": _USER_AGENT, **_basic(auth), **(headers or {})},
             json=body,
             data=form,
-            auth=aiohttp.BasicAuth(*auth) if auth else None,
             timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=self.timeout_s),
             allow_redirects=False,
         )
+
+
+def _basic(auth: tuple[str, str] | None) -> dict[str, str]:
+    """The header of HTTP Basic (RFC 7617), in UTF-8."""
+    return {"Authorization": f"Basic {b64encode(':'.join(auth).encode()).decode()}"} if auth else {}
 
 
 async def _read(response: aiohttp.ClientResponse, where: str) -> bytes:

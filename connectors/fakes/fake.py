@@ -195,12 +195,14 @@ FAKES: Final[Mapping[str, tuple[str, str]]] = {
     "app_store": ("connectors.fakes.app_store", "FakeAppStore"),
     "google_business": ("connectors.fakes.google_business", "FakeGoogleBusiness"),
     "google_play": ("connectors.fakes.google_play", "FakeGooglePlay"),
+    "intercom": ("connectors.fakes.intercom", "FakeIntercom"),
     "slack": ("connectors.fakes.slack", "FakeSlack"),
     "telegram": ("connectors.fakes.telegram", "FakeTelegram"),
     "tripadvisor": ("connectors.fakes.tripadvisor", "FakeTripadvisor"),
-    "yelp": ("connectors.fakes.yelp", "FakeYelp"),
     "trustpilot": ("connectors.fakes.trustpilot", "FakeTrustpilot"),
     "whatsapp": ("connectors.fakes.whatsapp", "FakeWhatsApp"),
+    "yelp": ("connectors.fakes.yelp", "FakeYelp"),
+    "zendesk": ("connectors.fakes.zendesk", "FakeZendesk"),
 }
 
 

@@ -1,0 +1,129 @@
+"""Reading what has changed since a moment, from services that show some changes late.
+
+A search index lags, a transaction commits after its own time stamp, several things change in one second. So
+each pass asks again from some time before the newest change it knows (`lag`), and leaves out what it has
+already shown: the changes of that time, each remembered as a digest of key and version. A change is missed
+only if the service shows it later than `lag`; where more changed within `lag` than can be remembered, some
+come again, and the store counts each once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from connectors.bookmark import micros
+from connectors.bookmark import moment as moment_of
+from connectors.connector import Clock, Cursor, Item, Page, Quota, Retryable, Skipped
+from connectors.listing import digest_of, pack, second_of, unpack
+
+KEEP: Final = 250
+MAX_PAGES: Final = 20_000
+FIRST: Final = timedelta(days=1)
+"""How far back a connector looks that has no cursor yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recent:
+    """What has been read. Pure; times are microseconds since 1970.
+
+    `floor`: ask for what has changed since. `done`: the floor of the last complete pass, below which every
+    change has been read, even of what changed again since. `newest`: the newest change of this pass.
+    """
+
+    floor: int
+    done: int
+    newest: int = 0
+    entries: Mapping[str, int]
+
+    def fresh(self, key: str, version: int) -> bool:
+        """Whether this change has not been read yet."""
+        return version >= self.floor and digest_of(key, version) not in self.entries
+
+    def note(self, changes: Iterable[tuple[str, int]]) -> Recent:
+        """These changes, as (key, version), have been read."""
+        entries, newest = dict(self.entries), self.newest
+        for key, version in changes:
+            entries[digest_of(key, version)] = second_of(version)
+            newest = max(newest, version)
+        kept = sorted(entries.items(), key=lambda entry: entry[1], reverse=True)[:KEEP]
+        return replace(self, entries=dict(kept), newest=newest)
+
+    def settle(self, now: datetime, lag: timedelta, *, complete: bool) -> Recent:
+        """All that the service shows up to the newest change noted has been read; `complete`: all there is."""
+        # A time of change ahead of ours must not hide what comes before it.
+        floor = max(self.floor, min(self.newest, micros(now)) - lag // timedelta(microseconds=1))
+        entries = {digest: second for digest, second in self.entries.items() if second >= floor // 1_000_000}
+        done = max(self.done, floor) if complete else self.done
+        return Recent(floor=floor, done=done, newest=0 if complete else self.newest, entries=entries)
+
+    def cursor(self) -> Cursor:
+        """As a cursor."""
+        return {"floor": self.floor, "done": self.done, "newest": self.newest, "seen": pack(self.entries)}
+
+    @classmethod
+    def of(cls, cursor: Mapping[str, Any] | None, now: datetime) -> Recent:
+        """From a cursor; without one, what has changed within the last day."""
+        if not cursor:
+            return cls.since(now - FIRST)
+        floor = int(cursor["floor"])
+        return cls(
+            floor=floor,
+            done=int(cursor.get("done", floor)),
+            newest=int(cursor.get("newest", 0)),
+            entries=unpack(str(cursor.get("seen", ""))),
+        )
+
+    @classmethod
+    def since(cls, moment: datetime) -> Recent:
+        """Every change from `moment` on is new."""
+        floor = max(0, micros(moment))
+        return cls(floor=floor, done=floor, entries={})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """One page of changes: (key, version) of all that is listed, and the items of what is fresh.
+
+    `after`: what to ask for the next page with; None on the last.
+    """
+
+    changes: tuple[tuple[str, int], ...]
+    items: tuple[Item, ...]
+    skipped: tuple[Skipped, ...] = ()
+    after: str | None = None
+    quota: Quota | None = None
+
+
+async def changes(
+    fetch: Callable[[datetime, Recent, str | None], Awaitable[Changed]],
+    recent: Recent,
+    now: Clock,
+    lag: timedelta,
+    *,
+    ordered: bool,
+    save: Callable[[Recent], Cursor] = Recent.cursor,
+) -> AsyncIterator[Page]:
+    """The pages of one pass. `fetch(start, recent, after)` lists what changed since `start`, a page at a time.
+
+    `ordered`: the oldest change comes first, so that a broken pass goes on where it was; otherwise it starts
+    over. Raises Verdict.
+    """
+    start = moment_of(recent.floor)
+    after: str | None = None
+    asked: set[str] = set()
+    while True:
+        page = await fetch(start, recent, after)
+        recent = recent.note(page.changes)
+        last = page.after is None
+        if last or ordered:
+            recent = recent.settle(now(), lag, complete=last)
+        yield Page(items=page.items, skipped=page.skipped, cursor=save(recent), quota=page.quota)
+        if page.after is None:
+            return
+        after = page.after
+        if after in asked or len(asked) >= MAX_PAGES:
+            raise Retryable(f"the service goes round in circles: page {len(asked) + 1} names one that was read")
+        asked.add(after)
