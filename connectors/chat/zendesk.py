@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from connectors import hook, signature
@@ -21,6 +21,7 @@ MAX_AUDIT_PAGES: Final = 50
 # The export withholds the last minute and takes no start within it.
 WITHHELD: Final = timedelta(seconds=70)
 OVERLAP_S: Final = 120
+STRUCK: Final = "CommentRedactionEvent"
 _DONE: Final = frozenset({"solved", "closed"})
 
 
@@ -188,13 +189,12 @@ def _redacted(audits: list[Any]) -> dict[str, datetime]:
     """By id of a comment: when something was last struck out of it. The audits show what is left."""
     found: dict[str, datetime] = {}
     for audit in audits:
-        for event in audit.get("events") or () if isinstance(audit, dict) else ():
-            if isinstance(event, dict) and event.get("type") == "CommentRedactionEvent":
-                try:
-                    at = Fields(audit).iso("created_at")
-                except Unreadable:
-                    continue
-                found[str(event.get("comment_id"))] = at or datetime.fromtimestamp(0, UTC)
+        try:
+            fields = Fields(audit)
+            struck = [event for event in map(Fields, fields.items("events")) if event.text("type") == STRUCK]
+            found |= {event.key("comment_id"): need(fields.iso("created_at"), "created_at") for event in struck}
+        except Unreadable:
+            continue  # named where the audit itself is read
     return found
 
 
@@ -224,9 +224,9 @@ def _items(audit: Fields, ticket: Fields, key: str, redacted: dict[str, datetime
         elif kind == "Change" and field == "status":
             before = event.get("previous_value")
             turn: Turn | None = None
-            if value in _DONE and before not in _DONE:
+            if _done(value) and not _done(before):
                 turn = "solved"
-            elif before in _DONE and value not in _DONE:
+            elif _done(before) and not _done(value):
                 turn = "reopened"
             if turn:
                 yield Item(external_id=f"{key}:{event.key('id')}", created_at=at, version=micros(at),
@@ -241,6 +241,10 @@ def _items(audit: Fields, ticket: Fields, key: str, redacted: dict[str, datetime
                 customer_id=ticket.key("requester_id"),
                 conversation_id=key,
             )
+
+
+def _done(status: Any) -> bool:
+    return isinstance(status, str) and status in _DONE
 
 
 def _comment(audit: Fields) -> str:
