@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import faust
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    InconsistentGroupProtocolError,
+    InvalidGroupIdError,
+    InvalidSessionTimeoutError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
 from faust.exceptions import ProducerSendError
 from faust.transport.drivers import aiokafka as driver
 from yarl import URL
@@ -28,6 +35,10 @@ log = logging.getLogger("ovoz.app")
 
 MAX_REQUEST_BYTES: Final = 8_000_000
 Handler = Callable[[str, Sequence["Message"]], Awaitable[None]]
+
+
+class GroupRefused(RuntimeError):
+    """The broker does not let this worker into its consumer group; says why and what to change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +186,32 @@ def _transport(finished: set[tuple[str, int, int]], guarded: bool) -> type:
 
     Transport.Consumer = Consumer
     return Transport
+
+
+def refusal(app: Any) -> Exception | None:
+    """Why the broker lets this member of the consumer group take part no longer, if that is so.
+
+    GroupRefused where only somebody can mend it; anything else may go away with a new connection. Without
+    this look a stage would wait for ever: aiokafka keeps the error for a caller that Faust is not.
+    """
+    consumer = getattr(getattr(app.consumer, "_thread", None), "_consumer", None)
+    coordinator = getattr(consumer, "_coordinator", None)
+    if coordinator is None:
+        return None
+    error = getattr(coordinator, "_pending_exception", None)
+    task = getattr(coordinator, "_coordination_task", None)
+    if error is None and task is not None and task.done() and not task.cancelled():
+        error = task.exception()
+    if isinstance(error, InvalidSessionTimeoutError):
+        return GroupRefused(
+            f"{error}: raise [worker] session_timeout_s to what the broker allows, 6 s with Kafka's defaults "
+            "(group.min.session.timeout.ms)"
+        )
+    if isinstance(error, GroupAuthorizationFailedError | TopicAuthorizationFailedError | InvalidGroupIdError):
+        return GroupRefused(f"{error!r}: allow it, or set another [worker] group")
+    if isinstance(error, InconsistentGroupProtocolError):
+        return GroupRefused(f"{error}: another program uses this consumer group; set another [worker] group")
+    return error
 
 
 def lag(app: Any, taken: dict[tuple[str, int], int]) -> dict[tuple[str, int], int]:

@@ -27,6 +27,7 @@ from pipeline import app as faust_app
 from pipeline import ledger, repair
 from pipeline.bus import BrokerAway, TopicMismatch, admin, read_offsets
 from pipeline.classify import RawRecord
+from pipeline.dead_letter import FuseBlown
 from pipeline.exporter import Exporter
 from pipeline.ledger import Span
 from pipeline.metrics import WorkerMetrics
@@ -218,8 +219,8 @@ class Worker:
             assert self._classifier is not None  # noqa: S101
             send = faust_app.sender(app, self.settings)
             self._classify = ClassifyStage(self.settings, self._classifier, send, self._logs, self._metrics)
-        await app.start()
         self._spawn(self._watch(app))
+        await app.start()
 
     def _handler(self, name: str) -> Callable[[str, Any], Awaitable[None]]:
         if name == "classify":
@@ -255,14 +256,19 @@ class Worker:
         if self._failure is None:
             self._failure = error
             if not isinstance(error, _Disconnected):
-                log.error("stopping, since a batch cannot be finished: %s", error, exc_info=error)
+                known = isinstance(error, faust_app.GroupRefused | FuseBlown | TopicMismatch)
+                log.error("stopping: %s", error, exc_info=None if known else error)
         self._stop.set()
 
     async def _watch(self, app: Any) -> None:
-        while not app.crashed and not app.should_stop:  # noqa: ASYNC110 - Faust has no event for it
+        refused = None
+        while refused is None and not app.crashed and not app.should_stop:
             await asyncio.sleep(0.25)
-        if not self._stop.is_set():
-            self._failed(_Disconnected(f"the stream ended by itself: {app.crash_reason!r}"))
+            refused = faust_app.refusal(app)
+        if isinstance(refused, faust_app.GroupRefused):
+            self._failed(refused)
+        elif not self._stop.is_set():
+            self._failed(_Disconnected(f"the stream ended by itself: {refused or app.crash_reason!r}"))
 
     async def _first(self, *waiting: Any) -> None:
         tasks = [asyncio.ensure_future(one) for one in waiting]

@@ -7,11 +7,12 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import sqlalchemy as sa
 
-from benchmarks.servers import PostgresServer, ServerMissing
+from benchmarks.servers import KafkaServer, PostgresServer, ServerMissing
 from pipeline.broker import EmbeddedBroker
 
 
@@ -20,6 +21,19 @@ def broker() -> Iterator[EmbeddedBroker]:
     """A fresh embedded broker, with nothing in it."""
     with EmbeddedBroker() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap() -> Iterator[str]:
+    """One Apache Kafka for the session, for tests that kill nothing; each takes a topic prefix of its own."""
+    with tempfile.TemporaryDirectory(prefix="ovoz-kafka-") as folder:
+        try:
+            server = KafkaServer(Path(folder))
+        except ServerMissing as error:
+            _missing(error)
+        server.start()
+        yield server.bootstrap
+        server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -56,8 +70,12 @@ def own_postgres(folder: Path) -> PostgresServer:
     try:
         server = PostgresServer(folder)
     except ServerMissing as error:
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+        _missing(error)
     server.start()
     return server
+
+
+def _missing(error: ServerMissing) -> NoReturn:
+    if os.environ.get("CI", "").lower() == "true":
+        pytest.fail(str(error))
+    pytest.skip(str(error))

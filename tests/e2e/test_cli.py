@@ -22,26 +22,14 @@ from pipeline.codec import decode_dead, decode_feedback
 from pipeline.records import DeadLetter
 from pipeline.settings import Kafka
 from pipeline.topics import Topics
+from tests.command import environment, ovoz
 
-ROOT = Path(__file__).parents[2]
 GOOD = [
     {"source": "shop", "id": "1", "text": "The courier never came", "created_at": 1795510800, "author": "ann"},
     {"source": "shop", "id": "2", "text": "Зўр хизмат", "created_at": "2026-11-24T09:00:01Z"},
     {"source": "shop", "text": "no id"},
 ]
 JSONL = "".join(json.dumps(item) + "\n" for item in GOOD).encode()
-
-
-def environment(**more: str) -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("OVOZ_")}
-    return {**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "120", **more}
-
-
-def ovoz(*arguments: str, cwd: Path, stdin: bytes = b"", **more: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline", *arguments], cwd=cwd, input=stdin, capture_output=True, timeout=60,
-        env=environment(**more), check=False,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
