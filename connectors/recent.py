@@ -42,19 +42,21 @@ class Recent:
         """Whether this change has not been read yet."""
         return version >= self.floor and digest_of(key, version) not in self.entries
 
-    def note(self, changes: Iterable[tuple[str, int]]) -> Recent:
-        """These changes, as (key, version), have been read."""
-        entries, newest = dict(self.entries), self.newest
+    def note(self, changes: Iterable[tuple[str, int]], now: datetime) -> Recent:
+        """These changes, as (key, version), have been read.
+
+        One dated after `now` is remembered, but hides nothing that is dated before it.
+        """
+        entries, newest, latest = dict(self.entries), self.newest, micros(now)
         for key, version in changes:
             entries[digest_of(key, version)] = second_of(version)
-            newest = max(newest, version)
+            newest = max(newest, version) if version <= latest else newest
         kept = sorted(entries.items(), key=lambda entry: entry[1], reverse=True)[:KEEP]
         return replace(self, entries=dict(kept), newest=newest)
 
-    def settle(self, now: datetime, lag: timedelta, *, complete: bool) -> Recent:
+    def settle(self, lag: timedelta, *, complete: bool) -> Recent:
         """All that the service shows up to the newest change noted has been read; `complete`: all there is."""
-        # A time of change ahead of ours must not hide what comes before it.
-        floor = max(self.floor, min(self.newest, micros(now)) - lag // timedelta(microseconds=1))
+        floor = max(self.floor, self.newest - lag // timedelta(microseconds=1))
         entries = {digest: second for digest, second in self.entries.items() if second >= floor // 1_000_000}
         done = max(self.done, floor) if complete else self.done
         return Recent(floor=floor, done=done, newest=0 if complete else self.newest, entries=entries)
@@ -116,10 +118,10 @@ async def changes(
     asked: set[str] = set()
     while True:
         page = await fetch(start, recent, after)
-        recent = recent.note(page.changes)
+        recent = recent.note(page.changes, now())
         last = page.after is None
         if last or ordered:
-            recent = recent.settle(now(), lag, complete=last)
+            recent = recent.settle(lag, complete=last)
         yield Page(items=page.items, skipped=page.skipped, cursor=save(recent), quota=page.quota)
         if page.after is None:
             return

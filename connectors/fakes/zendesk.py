@@ -26,10 +26,11 @@ LARGEST = 80
 
 
 class FakeZendesk:
-    """See `fake.Fake`. `per_minute`: requests that the export takes."""
+    """See `fake.Fake`. `per_minute`: requests that the export takes. `own_clock`: it dates all changes itself."""
 
     can: frozenset[Verb] = frozenset({"edit", "delete", "since"})
     covers: frozenset[Covered] = frozenset({"body", "time"})
+    own_clock = True
 
     def __init__(self) -> None:
         self.now: Callable[[], datetime] = utc_now

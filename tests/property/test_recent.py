@@ -73,13 +73,13 @@ async def test_every_newest_change_is_read_though_it_shows_late_and_passes_break
 
 @given(st.lists(st.integers(0, 2**45), max_size=2 * KEEP))
 def test_a_cursor_stays_small_and_means_the_same_after_a_restart(versions: list[int]) -> None:
-    recent = Recent.since(T0 - timedelta(days=20_000)).note((f"id-{v}", v * 100) for v in versions)
-    recent = recent.settle(T0, LAG, complete=False)
+    recent = Recent.since(T0 - timedelta(days=20_000)).note(((f"id-{v}", v * 100) for v in versions), T0)
+    recent = recent.settle(LAG, complete=False)
     text = json.dumps(recent.cursor())
     assert len(text) <= MAX_CURSOR_BYTES
     assert Recent.of(json.loads(text), T0) == recent
 
 
 def test_a_change_dated_in_the_future_hides_nothing_before_it() -> None:
-    recent = Recent.since(T0).note([("odd", micros(T0 + timedelta(days=4_000)))]).settle(T0, LAG, complete=True)
+    recent = Recent.since(T0).note([("odd", micros(T0 + timedelta(days=4_000)))], T0).settle(LAG, complete=True)
     assert recent.fresh("next", micros(T0 + timedelta(seconds=5)))
