@@ -14,6 +14,8 @@ from connectors.transport import Http
 # Name → module. A new connector is its module and its line here.
 SHIPPED: Final[Mapping[str, str]] = {
     "app_store": "connectors.reviews.app_store",
+    "imap": "connectors.mail.imap",
+    "kafka": "connectors.files.kafka_topic",
     "folder": "connectors.files.folder",
     "google_business": "connectors.reviews.google_business",
     "google_play": "connectors.reviews.google_play",
