@@ -156,16 +156,31 @@ def skip(reason: str, where: str, payload: object) -> Skipped:
 
 
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
-_BREAK: Final = re.compile(r"<\s*(br|/p|/div|/li|/blockquote)\b[^>]*>", re.IGNORECASE)
-_DROPPED: Final = re.compile(r"<\s*(script|style)\b.*?<\s*/\s*\1\s*>", re.IGNORECASE | re.DOTALL)
+# None of these looks further than the next bracket, so that hostile markup costs no more than its length.
+_BREAK: Final = re.compile(r"<\s*(br|/p|/div|/li|/blockquote)\b[^<>]*>", re.IGNORECASE)
+_CODE: Final = re.compile(r"<\s*(script|style)\b", re.IGNORECASE)
+_CODE_END: Final = re.compile(r"<\s*/\s*(script|style)\s*>", re.IGNORECASE)
 _TAG: Final = re.compile(r"<[^<>]*>")
 
 
 def plain(markup: str) -> str:
     """HTML as the text that a reader sees: line breaks kept, tags dropped, entities decoded."""
-    text = _TAG.sub("", _BREAK.sub("\n", _DROPPED.sub("", markup)))
+    text = _TAG.sub("", _BREAK.sub("\n", _without_code(markup)))
     lines = (" ".join(line.split()) for line in html.unescape(text).split("\n"))
     return "\n".join(line for line in lines if line)
+
+
+def _without_code(markup: str) -> str:
+    """Without scripts and styles; one that does not end takes the rest with it, as in a browser."""
+    kept: list[str] = []
+    at = 0
+    while begin := _CODE.search(markup, at):
+        kept.append(markup[at : begin.start()])
+        end = _CODE_END.search(markup, begin.end())
+        if end is None:
+            return "".join(kept)
+        at = end.end()
+    return "".join([*kept, markup[at:]])
 
 
 def _kind(value: object) -> str:

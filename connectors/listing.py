@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -85,7 +85,7 @@ async def newest_first(
     reach: timedelta | None = None,
     most: int | None = None,
     keep: int = KEEP,
-) -> AsyncIterator[Page]:
+) -> AsyncGenerator[Page, None]:
     """The pages of a listing down to what `seen` knows; one page only if this is the `first` time.
 
     `fetch(after)` gets a page. Only the last page's cursor moves: a broken pass starts over. `reach`: how far

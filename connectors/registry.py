@@ -21,12 +21,15 @@ SHIPPED: Final[Mapping[str, str]] = {
     "google_play": "connectors.reviews.google_play",
     "intercom": "connectors.chat.intercom",
     "kafka": "connectors.files.kafka_topic",
+    "reddit": "connectors.social.reddit",
+    "rss": "connectors.social.rss",
     "slack": "connectors.chat.slack",
     "telegram": "connectors.chat.telegram",
     "tripadvisor": "connectors.reviews.tripadvisor",
     "trustpilot": "connectors.reviews.trustpilot",
     "whatsapp": "connectors.chat.whatsapp",
     "yelp": "connectors.reviews.yelp",
+    "youtube": "connectors.social.youtube",
     "zendesk": "connectors.chat.zendesk",
 }
 

@@ -196,12 +196,15 @@ FAKES: Final[Mapping[str, tuple[str, str]]] = {
     "google_business": ("connectors.fakes.google_business", "FakeGoogleBusiness"),
     "google_play": ("connectors.fakes.google_play", "FakeGooglePlay"),
     "intercom": ("connectors.fakes.intercom", "FakeIntercom"),
+    "reddit": ("connectors.fakes.reddit", "FakeReddit"),
+    "rss": ("connectors.fakes.rss", "FakeRss"),
     "slack": ("connectors.fakes.slack", "FakeSlack"),
     "telegram": ("connectors.fakes.telegram", "FakeTelegram"),
     "tripadvisor": ("connectors.fakes.tripadvisor", "FakeTripadvisor"),
     "trustpilot": ("connectors.fakes.trustpilot", "FakeTrustpilot"),
     "whatsapp": ("connectors.fakes.whatsapp", "FakeWhatsApp"),
     "yelp": ("connectors.fakes.yelp", "FakeYelp"),
+    "youtube": ("connectors.fakes.youtube", "FakeYoutube"),
     "zendesk": ("connectors.fakes.zendesk", "FakeZendesk"),
 }
 

@@ -69,6 +69,7 @@ class YelpConnector:
             self._url,
             params={"locale": self._config.locale, "sort_by": "newest"},
             headers={"Authorization": f"Bearer {self._config.api_key.reveal()}"},
+            limits=LIMITS,
         )
         items, skipped = answer.read(parse)
         return Listed(items=items, skipped=skipped, quota=quota(answer.headers, LIMITS, self._now()))
