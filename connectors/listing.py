@@ -117,7 +117,7 @@ async def newest_first(
                 raise Retryable(f"the service goes round in circles: page {len(asked) + 1} names one that was read")
             asked.add(after or "")
             continue
-        if most and listed >= most and not known and seen.floor and oldest:
+        if most and listed >= most and not known and (seen.floor or seen.entries) and oldest:
             since = datetime.fromtimestamp(max(seen.entries.values(), default=seen.floor), UTC)
             if since < oldest:
                 gaps += (Gap(since=since, until=oldest, reason=f"the service lists only the newest {most}"),)

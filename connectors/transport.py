@@ -104,9 +104,11 @@ class Http:
         expect: tuple[int, ...] = (),
         retryable: tuple[int, ...] = (),
         timeout_s: float | None = None,
+        limits: Limits | None = None,
     ) -> Answer:
         """One request, read whole. `body` goes as JSON. Statuses in `expect` are answers, not failures; those
-        in `retryable` are to be asked again although their class says no. Raises Retryable, Permanent.
+        in `retryable` are to be asked again although their class says no. `limits`: the headers that say when to
+        ask again after a 429 without Retry-After. Raises Retryable, Permanent.
         """
         where = place(method, url)
         try:
@@ -122,7 +124,7 @@ class Http:
         found = {name.lower(): value for name, value in response.headers.items()}
         if response.status < 300 or response.status in expect:
             return Answer(status=response.status, headers=found, body=raw, where=where)
-        raise verdict(response.status, found, raw, where, now=self.now(), retryable=retryable)
+        raise verdict(response.status, found, raw, where, now=self.now(), retryable=retryable, limits=limits)
 
     @asynccontextmanager
     async def lines(
@@ -131,6 +133,7 @@ class Http:
         *,
         params: Mapping[str, str | int] | None = None,
         headers: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
         silence_s: float = 90.0,
         max_line: int = 2**20,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -150,7 +153,7 @@ class Http:
                 found = {name.lower(): value for name, value in response.headers.items()}
                 if response.status >= 300:
                     raw = await _read(response, where)
-                    raise verdict(response.status, found, raw, where, now=self.now(), retryable=())
+                    raise verdict(response.status, found, raw, where, now=self.now(), retryable=(), limits=limits)
                 yield _lines(response, where, silence_s, max_line)
         except (aiohttp.ClientError, OSError) as error:
             raise Retryable(f"{where}: the stream broke off: {_plain(error)}") from None
@@ -212,13 +215,24 @@ async def _lines(
 
 
 def verdict(
-    status: int, headers: Mapping[str, str], body: bytes, where: str, *, now: datetime, retryable: tuple[int, ...]
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    where: str,
+    *,
+    now: datetime,
+    retryable: tuple[int, ...],
+    limits: Limits | None = None,
 ) -> Retryable | Permanent:
     """What a failed answer means. 429 and 5xx pass; other 4xx and redirects stay until somebody acts."""
     said = _said(body)
     told = f"{where} answered {status}" + (f": {said}" if said else "")
     if status == 429 or status >= 500 or status == 408 or status in retryable:
-        return Retryable(told, retry_after(headers, now))
+        wait_s = retry_after(headers, now)
+        left = quota(headers, limits, now) if limits and status == 429 and wait_s is None else None
+        if left is not None:
+            wait_s = min(max(0.0, (left.reset_at - now).total_seconds()), MAX_RETRY_AFTER_S)
+        return Retryable(told, wait_s)
     remedy = {
         401: "the credentials are not taken: renew them",
         403: "the credentials lack a permission: grant it",

@@ -1,0 +1,228 @@
+"""What single social services do beyond the contract: feeds, threads, anchors that are gone, listings that end."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import timedelta
+
+import pytest
+
+from connectors.connector import Item, Page, Permanent, Retryable
+from connectors.fakes.fake import Fault, Said
+from connectors.fakes.reddit import FakeReddit
+from connectors.fakes.rss import FakeRss
+from connectors.fakes.youtube import FakeYoutube
+from connectors.fields import plain
+from connectors.option import Misconfigured, read
+from connectors.registry import declaration
+from connectors.social.rss import parse
+from tests.connectors import NOW, Bench, bench, items, read_all
+
+
+async def poll(at: Bench, cursor: object) -> list[Page]:
+    return await read_all(at.rebuilt(), json.loads(json.dumps(cursor)))
+
+
+async def test_a_feed_that_has_not_changed_is_not_read_again() -> None:
+    async with bench("rss") as at:
+        at.say(3)
+        (page,) = await poll(at, None)
+        assert page.cursor["etag"]
+        (again,) = await poll(at, page.cursor)
+        assert again.items == () and again.cursor == page.cursor
+
+
+async def test_a_feed_that_shows_nothing_known_any_more_leaves_a_gap() -> None:
+    async with bench("rss") as at:
+        fake = at.service.fake
+        assert isinstance(fake, FakeRss)
+        fake.shown = 10
+        at.say(10)
+        (page,) = await poll(at, None)
+        at.say(5, start=10)
+        (page,) = await poll(at, page.cursor)
+        assert len(page.items) == 5 and not page.gaps
+        at.say(30, start=15)
+        (page,) = await poll(at, page.cursor)
+        (gap,) = page.gaps
+        assert len(page.items) == 10
+        assert (gap.since, gap.until) == (NOW - timedelta(hours=2, seconds=-14), NOW - timedelta(hours=2, seconds=-35))
+
+
+async def test_history_that_a_feed_does_not_show_is_a_gap() -> None:
+    async with bench("rss") as at:
+        at.say(3)
+        assert not isinstance(at.connector.since(NOW), Item)  # type: ignore[union-attr]
+        (page,) = await poll(at, at.connector.since(NOW - timedelta(days=30)))  # type: ignore[union-attr]
+        assert len(page.items) == 3
+        assert [gap.since for gap in page.gaps] == [NOW - timedelta(days=30, seconds=1)]
+
+
+@pytest.mark.parametrize(("path", "followed"), [("/old.rss", True), ("/away.rss", False)])
+async def test_a_feed_is_followed_on_its_own_host_only(path: str, followed: bool) -> None:
+    async with bench("rss") as at:
+        at.say(1)
+        at.table["url"] = at.service.url + path
+        if followed:
+            assert len(items(await poll(at, None))) == 1
+        else:
+            with pytest.raises(Permanent, match="302"):
+                await poll(at, None)
+
+
+async def test_an_entry_without_a_time_comes_once_and_again_when_its_text_changes() -> None:
+    async with bench("rss") as at:
+        feed = "<?xml version='1.0'?><rss version='2.0'><channel><title>t</title><item><guid>1</guid><title>%s</title></item></channel></rss>"  # noqa: E501
+        seen = []
+        cursor = None
+        for text in ("slow", "slow", "slower"):
+            at.service.faults.append(Fault(status=200, body=(feed % text).encode()))
+            (page,) = await poll(at, cursor)
+            cursor = page.cursor
+            seen += [(item.text, item.created_at, item.version) for item in page.items]
+            at.clock.at += timedelta(minutes=10)
+        assert [text for text, _, _ in seen] == ["slow", "slower"]
+        assert seen[0][1] == NOW and seen[1][2] > seen[0][2]
+
+
+@pytest.mark.parametrize(
+    "body", [b"/etc/passwd", b"file:///etc/passwd", b"http://169.254.169.254/", b"", b"<html>no feed</html>"]
+)
+async def test_what_is_no_feed_is_neither_opened_nor_believed(body: bytes) -> None:
+    async with bench("rss") as at:
+        at.service.faults.append(Fault(status=200, body=body))
+        with pytest.raises(Retryable, match="no RSS or Atom"):
+            await poll(at, None)
+
+
+def test_entities_neither_read_files_nor_grow_without_bound() -> None:
+    layers = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 12))
+    bomb = f'<?xml version="1.0"?><!DOCTYPE r [<!ENTITY l0 "lol"><!ENTITY f SYSTEM "file:///etc/passwd">{layers}]>'
+    feed = f"{bomb}<rss version='2.0'><channel><title>t</title><item><title>&l11;&f;</title></item></channel></rss>"
+    found, _ = parse(feed, NOW)
+    assert all(len(item.text) < 10_000 and "root:" not in item.text for item in found)
+
+
+@pytest.mark.parametrize("markup", ["<script", "<br", "<", "< ", "<style>x</style>", "<!--", "&"])
+def test_hostile_markup_costs_no_more_than_its_length(markup: str) -> None:
+    begun = time.process_time()
+    plain(markup * 50_000)
+    assert time.process_time() - begun < 2
+
+
+def test_scripts_and_styles_are_no_words() -> None:
+    assert plain("<p>a<SCRIPT src=x>evil()</script >b<style>p{}</style></p><p>c &amp; d</p><script>rest") == "ab\nc & d"
+
+
+async def test_all_replies_of_a_new_thread_come_and_late_ones_as_far_as_the_thread_shows_them() -> None:
+    async with bench("youtube") as at:
+        fake = at.service.fake
+        assert isinstance(fake, FakeYoutube)
+        at.say(2)
+        for n in range(130):
+            fake.reply("000001", Said(id=f"r{n:03d}", text=f"me too {n}", at=NOW - timedelta(hours=1, seconds=-n)))
+        pages = await poll(at, None)
+        assert len({item.external_id for item in items(pages)}) == 132
+        spent = fake.units
+        fake.reply("000001", Said(id="late", text="still broken", at=NOW))
+        fake.reply("000001", Said(id="own", text="Sorry, we fixed it", at=NOW, author="owner"))
+        pages = await poll(at, pages[-1].cursor)
+        late = {item.external_id: item for item in items(pages)}
+        assert set(late) == {"late", "own"}
+        assert (late["own"].turn, late["own"].text, late["own"].author) == ("agent_reply", "", None)
+        assert late["late"].conversation_id == "000001"
+        assert spent - fake.units == 1, "a known thread is not asked for its replies again"
+
+
+async def test_youtubes_used_up_quota_passes_and_switched_off_comments_stay() -> None:
+    async with bench("youtube") as at:
+        fake = at.service.fake
+        assert isinstance(fake, FakeYoutube)
+        fake.units = 0
+        with pytest.raises(Retryable, match="quota"):
+            await poll(at, None)
+        error = {"error": {"code": 403, "message": "comments are disabled", "errors": [{"reason": "commentsDisabled"}]}}
+        at.service.faults.append(Fault(status=403, body=json.dumps(error).encode()))
+        with pytest.raises(Permanent, match="comments are disabled"):
+            await poll(at, None)
+
+
+@pytest.mark.parametrize("more", [{"video": "v1"}, {"channel": None}])
+async def test_youtube_wants_a_channel_or_a_video(more: dict[str, str | None]) -> None:
+    async with bench("youtube") as at:
+        table = {key: value for key, value in (at.table | more).items() if value is not None}
+        found = declaration("youtube")
+        with pytest.raises(Misconfigured, match="either channel or video"):
+            found.build(read(found.config, table, at.secrets), at.context)
+
+
+async def test_a_deleted_anchor_of_reddit_loses_nothing() -> None:
+    async with bench("reddit") as at:
+        fake = at.service.fake
+        assert isinstance(fake, FakeReddit)
+        said = at.say(5)
+        pages = await poll(at, None)
+        for one in said[2:]:
+            fake.vanish(one.id)
+        new = at.say(3, start=20)
+        assert {item.text for item in items(await poll(at, pages[-1].cursor))} == {one.text for one in new}
+
+
+async def test_reddits_listing_that_ends_before_anything_known_leaves_a_gap() -> None:
+    async with bench("reddit") as at:
+        at.say(3)
+        pages = await poll(at, None)
+        assert isinstance(at.service.fake, FakeReddit)
+        at.service.fake.left = 1_000
+        at.say(1_200, start=10)
+        pages = await poll(at, pages[-1].cursor)
+        (gap,) = [gap for page in pages for gap in page.gaps]
+        assert gap.since == NOW - timedelta(hours=2, seconds=-2)
+        assert gap.until == NOW - timedelta(hours=2, seconds=-210)
+        assert len(items(pages)) == 1_000
+
+
+async def test_reddits_posts_and_comments_are_read_each_from_its_own_place() -> None:
+    async with bench("reddit") as at:
+        fake = at.service.fake
+        assert isinstance(fake, FakeReddit)
+        at.say(2)
+        fake.post(Said(id="p1", text="Two hours late", at=NOW - timedelta(hours=3)), "Delivery")
+        pages = await poll(at, None)
+        assert {item.external_id for item in items(pages)} == {"t1_000001", "t1_000002", "t3_p1"}
+        fake.post(Said(id="p2", text="Again", at=NOW - timedelta(hours=1)), "Delivery")
+        assert [item.external_id for item in items(await poll(at, pages[-1].cursor))] == ["t3_p2"]
+        assert items(await poll(at, pages[0].cursor))[-1].external_id.startswith("t1_")
+
+
+async def test_reddits_search_finds_posts_only() -> None:
+    async with bench("reddit") as at:
+        fake = at.service.fake
+        assert isinstance(fake, FakeReddit)
+        at.table["query"] = "courier"
+        at.say(2)
+        fake.post(Said(id="p1", text="The courier never came", at=NOW), "Delivery")
+        fake.post(Said(id="p2", text="Fine", at=NOW), "Weather")
+        assert [item.external_id for item in items(await poll(at, None))] == ["t3_p1"]
+
+
+async def test_reddits_rate_is_told_and_a_refusal_says_when_to_come_again() -> None:
+    async with bench("reddit") as at:
+        fake = at.service.fake
+        assert isinstance(fake, FakeReddit)
+        at.say(1)
+        pages = await poll(at, None)
+        quota = pages[-1].quota
+        assert quota is not None and (quota.remaining, quota.reset_at) == (98, NOW + timedelta(seconds=40))
+        fake.left = 0
+        with pytest.raises(Retryable) as refused:
+            await poll(at, None)
+        assert refused.value.retry_after_s == 40
+
+
+@pytest.mark.parametrize("agent", ["ovoz", "Mozilla/5.0 (X11)", "server:x:1.0"])
+async def test_reddits_user_agent_must_name_platform_app_version_and_user(agent: str) -> None:
+    async with bench("reddit") as at:
+        with pytest.raises(Misconfigured, match="user_agent"):
+            read(declaration("reddit").config, at.table | {"user_agent": agent}, at.secrets)
