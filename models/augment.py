@@ -12,12 +12,13 @@ from models.corpus import Row, in_cyrillic
 
 _PUNCTUATION = re.compile(r"[.,!?;:…\"«»()]+")
 _FOLDED: Final = ("tr", "de", "es", "fr", "it", "pt")
+_RUSSIAN_KEYS: Final = str.maketrans("ўқғҳЎҚҒҲ", "укгхУКГХ")
 _DOTLESS: Final = str.maketrans("ıİ", "iI")
 
 
 def vary(row: Row, chance: random.Random) -> Row:
-    """`row`, sometimes changed: Uzbek moved to Cyrillic (40 %) or without its apostrophes, Latin letters
-    without their marks, all in lower case, without punctuation, or with one typing slip."""
+    """`row`, sometimes changed: Uzbek moved to Cyrillic (40 %) or without its apostrophes, Cyrillic Uzbek on
+    a Russian keyboard, Latin letters without their marks, all in lower case, without punctuation, or with one typing slip."""
     text = row.text
     if row.language == "uz":
         if chance.random() < 0.4:
@@ -25,7 +26,9 @@ def vary(row: Row, chance: random.Random) -> Row:
             text = row.text
         elif chance.random() < 0.15:
             text = text.replace("'", "")
-    elif row.language in _FOLDED and chance.random() < 0.1:
+    if row.language == "uz-Cyrl" and chance.random() < 0.15:
+        text = text.translate(_RUSSIAN_KEYS)
+    if row.language in _FOLDED and chance.random() < 0.1:
         text = without_marks(text)
     if chance.random() < 0.1:
         text = text.lower()
@@ -34,6 +37,18 @@ def vary(row: Row, chance: random.Random) -> Row:
     if chance.random() < 0.1:
         text = slip(text, chance)
     return replace(row, text=text) if text.strip() else row
+
+
+def join(row: Row, other: Row) -> Row:
+    """Both texts as one, about the topics of both: feedback is often two sentences, of one mood."""
+    if row.text == other.text:
+        return row
+    return replace(
+        row,
+        text=f"{row.text} {other.text}",
+        topics=(row.topics or frozenset()) | (other.topics or frozenset()),
+        urgent=bool(row.urgent or other.urgent),
+    )
 
 
 def without_marks(text: str) -> str:

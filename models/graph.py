@@ -10,7 +10,8 @@ three times as long. Input `ids`: int64 [batch, tokens], padded on the right wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -27,12 +28,24 @@ DOWN_RANGE = (-0.17, 6.0)
 Ranges = Mapping[str, tuple[float, float]]
 
 MICROSOFT = "com.microsoft"
+_HALVINGS = "halvings"
 
 
 def _int8(matrix: Array, axis: int) -> tuple[NDArray[np.int8], Array]:
     """Symmetric int8 and the scale of each slice that is left when `axis` is reduced."""
     scale = np.maximum(np.abs(matrix).max(axis=axis), 1e-12).astype(np.float32) / np.float32(127)
     return np.rint(matrix / np.expand_dims(scale, axis)).astype(np.int8), scale
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _View:
+    """Names of values that depend on how many tokens there are: their count [1], `mask` [batch, tokens], 1 where
+    there is text, and `ones`, `zeros` [tokens]."""
+
+    tokens: str
+    mask: str
+    ones: str
+    zeros: str
 
 
 class _Builder:
@@ -102,17 +115,55 @@ class _Builder:
         scales = self.node("Gather", self.constant("words.scale", scale[:, None]), ids)
         return self.node("Mul", self.node("Cast", rows, to=TensorProto.FLOAT), scales)
 
-    def norm(self, x: str, name: str, ones: str, zeros: str) -> str:
-        """Layer normalisation; `ones` and `zeros`: [tokens], what InstanceNormalization scales tokens by."""
-        unit = self.node("InstanceNormalization", x, ones, zeros, epsilon=EPSILON)
+    def whole(self, ids: str, multiple: int) -> str:
+        """`ids` with as many tokens as make a multiple, by padding on the right."""
+        tokens = self.node("Shape", ids, start=1, end=2)
+        unit = self.constant("multiple", np.array([multiple], np.int64))
+        lacking = self.node("Mod", self.node("Neg", tokens), unit)
+        nothing = self.constant("nothing", np.zeros(3, np.int64))
+        value = self.constant("padding", np.array(PAD, np.int64))
+        return self.node("Pad", ids, self.node("Concat", nothing, lacking, axis=0), value)
+
+    def view(self, weight: str) -> _View:
+        """What the operators need to know of `weight`, [batch, tokens, 1]: how many pieces each place holds."""
+        tokens = self.node("Shape", weight, start=1, end=2)
+        flat = self.node("Squeeze", weight, "last")
+        one, zero = np.ones(1, np.float32), np.zeros(1, np.float32)
+        return _View(
+            tokens=tokens,
+            mask=self.node("Cast", self.node("Cast", flat, to=TensorProto.BOOL), to=TensorProto.INT32),
+            ones=self.node("ConstantOfShape", tokens, value=numpy_helper.from_array(one)),
+            zeros=self.node("ConstantOfShape", tokens, value=numpy_helper.from_array(zero)),
+        )
+
+    def halved(self, x: str, weight: str, hidden: int) -> tuple[str, str]:
+        """`encoder.halved`: pairs of tokens as their weighted mean, and how many pieces each pair holds."""
+        values = self.constant("pairs", np.array([0, -1, 2 * hidden], np.int64))
+        weights = self.constant("pairs.weight", np.array([0, -1, 2], np.int64))
+        two = self.node("Split", self.node("Reshape", x, values), outputs=2, axis=-1, num_outputs=2)
+        each = self.node("Split", self.node("Reshape", weight, weights), outputs=2, axis=-1, num_outputs=2)
+        total = self.node("Add", f"{each}.0", f"{each}.1")
+        divisor = self.node("Max", total, self.constant("one", np.array(1, np.float32)))
+        left = self.node("Mul", f"{two}.0", self.node("Div", f"{each}.0", divisor))
+        right = self.node("Mul", f"{two}.1", self.node("Div", f"{each}.1", divisor))
+        return self.node("Add", left, right), total
+
+    def norm(self, x: str, name: str, view: _View) -> str:
+        """Layer normalisation, as InstanceNormalization of each token."""
+        unit = self.node("InstanceNormalization", x, view.ones, view.zeros, epsilon=EPSILON)
         scaled = self.node("Mul", unit, self.parameter(f"{name}.weight"))
         return self.node("Add", scaled, self.parameter(f"{name}.bias"))
 
 
 def build(
-    parameters: Mapping[str, Array], *, heads: Mapping[str, int], attention_heads: int = 12, ranges: Ranges | None
+    parameters: Mapping[str, Array],
+    *,
+    heads: Mapping[str, int],
+    halvings: Sequence[int] = (),
+    attention_heads: int = 12,
+    ranges: Ranges | None,
 ) -> onnx.ModelProto:
-    """The graph of `encoder.Encoder`'s parameters (by their names there), checked.
+    """The graph of `encoder.Encoder`'s parameters (by their names there) and `halvings`, checked.
 
     `ranges`: least and greatest input of each linear layer, by its name, for int8; None for fp32.
     """
@@ -120,22 +171,23 @@ def build(
     hidden = parameters["words.weight"].shape[1]
     layers = 1 + max(int(name.split(".")[1]) for name in parameters if name.startswith("layers."))
 
+    ids = make.whole("ids", 2 ** len(halvings)) if halvings else "ids"
     pad = make.constant("pad", np.array(PAD, np.int64))
-    seen = make.node("Cast", make.node("Not", make.node("Equal", "ids", pad)), to=TensorProto.FLOAT)
-    mask = make.node("Cast", seen, to=TensorProto.INT32)
-    tokens = make.node("Shape", "ids", start=1, end=2)
-    one, zero = np.ones(1, np.float32), np.zeros(1, np.float32)
-    ones = make.node("ConstantOfShape", tokens, value=numpy_helper.from_array(one))
-    zeros = make.node("ConstantOfShape", tokens, value=numpy_helper.from_array(zero))
+    weight = make.node("Cast", make.node("Not", make.node("Equal", ids, pad)), to=TensorProto.FLOAT)
+    weight = make.node("Unsqueeze", weight, make.constant("last", np.array([2], np.int64)))
+    view = make.view(weight)
 
     first = make.constant("first", np.array([0], np.int64))
-    place = make.node("Slice", make.parameter("positions.weight"), first, tokens, first)
-    x = make.norm(make.node("Add", make.words("ids"), place), "norm", ones, zeros)
+    place = make.node("Slice", make.parameter("positions.weight"), first, view.tokens, first)
+    x = make.norm(make.node("Add", make.words(ids), place), "norm", view)
     for number in range(layers):
         name = f"layers.{number}"
-        mixed = make.attention(x, f"{name}.qkv", mask, attention_heads)
+        if number in halvings:
+            x, weight = make.halved(x, weight, hidden)
+            view = make.view(weight)
+        mixed = make.attention(x, f"{name}.qkv", view.mask, attention_heads)
         x = make.node("Add", x, make.linear(mixed, f"{name}.out"))
-        x = make.norm(x, f"{name}.attention_norm", ones, zeros)
+        x = make.norm(x, f"{name}.attention_norm", view)
         narrow = x
         if ranges is None:
             low, high = (make.constant(f"up.{v}", np.array(v, np.float32)) for v in UP_RANGE)
@@ -145,12 +197,11 @@ def build(
             low, high = (make.constant(f"down.{v}", np.array(v, np.float32)) for v in DOWN_RANGE)
             wide = make.node("Clip", wide, low, high)
         x = make.node("Add", x, make.linear(wide, f"{name}.down"))
-        x = make.norm(x, f"{name}.output_norm", ones, zeros)
+        x = make.norm(x, f"{name}.output_norm", view)
 
     along = make.constant("along", np.array([1], np.int64))
-    weighted = make.node("Mul", x, make.node("Unsqueeze", seen, make.constant("last", np.array([2], np.int64))))
-    total = make.node("ReduceSum", weighted, along, keepdims=0)
-    length = make.node("ReduceSum", seen, along, keepdims=1)
+    total = make.node("ReduceSum", make.node("Mul", x, weight), along, keepdims=0)
+    length = make.node("ReduceSum", weight, along, keepdims=0)
     make.nodes.append(helper.make_node("Div", [total, length], ["embedding"]))
     outputs = [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", hidden])]
     for head, size in heads.items():
@@ -167,8 +218,15 @@ def build(
     )
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid(MICROSOFT, 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="ovoz")
+    helper.set_model_props(model, {_HALVINGS: " ".join(map(str, halvings))})
     onnx.checker.check_model(model)
     return model
+
+
+def halvings_of(model: onnx.ModelProto) -> tuple[int, ...]:
+    """The `halvings` that a graph was built with."""
+    props = {entry.key: entry.value for entry in model.metadata_props}
+    return tuple(map(int, props.get(_HALVINGS, "").split()))
 
 
 def parameters_of(model: onnx.ModelProto) -> dict[str, Array]:

@@ -21,8 +21,9 @@ from models.reading import Reader
 from models.train_tfidf import train_tfidf
 
 SENTENCES: Final = Path(__file__).parent / "sentences"
-NAME: Final = "ovoz-e5-6"
+NAME: Final = "ovoz-e5"
 VALIDATION_PERCENT: Final = 4
+TEST_PERCENT: Final = 4
 _RANGE_TEXTS: Final = 600
 CHECKPOINT: Final = "checkpoint.pt"
 
@@ -38,38 +39,51 @@ def train(
 ) -> evaluate.Report:
     """Train on the `.jsonl[.gz]` files of `data` and our own sentences; write the artifact to `out`.
 
-    Goes on from `<out>.checkpoint.pt` beside it when it is there, and the settings are the same. Of the
-    data, VALIDATION_PERCENT are held out: every second text of these sets the temperatures, the rest
-    and half of the validation sentences are what the card reports. ModelError as in `fit` and `corpus`.
+    Goes on from `<out>.checkpoint.pt` beside it when it is there, and the settings are the same.
+    ModelError as in `fit` and `corpus`.
     """
     settings = settings or Settings()
     packed = backbone.read_packed(backbone.packed_path())
     keep = vocabulary.of_tokenizer(packed, artifact.SHIPPED / artifact.TOKENIZER)
-    learned, held = corpus.split((row for path in data for row in corpus.read_jsonl(path)), VALIDATION_PERCENT)
-    learned += corpus.sentences(sentences / "train")
-    held += corpus.sentences(sentences / "validation")
-    held += [corpus.in_cyrillic(row) for row in held if row.language == "uz"]
+    learned, validation, test = splits(data, sentences)
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = out.parent / f"{out.name}.{CHECKPOINT}"
     model = fit.fit(learned, keep=keep, checkpoint=checkpoint, settings=settings, report=report)
     run = f"up to {settings.steps:,} steps of {settings.batch} texts, rate {settings.rate:g}, seed {settings.seed}" + (
         ", continued from earlier weights" if settings.start_from else ""
     )
-    return finish(model, learned, held, keep=keep, out=out, name=name, run=run)
+    return finish(model, learned, validation, test, keep=keep, out=out, name=name, run=run)
+
+
+def splits(data: Sequence[Path], sentences: Path = SENTENCES) -> tuple[list[Row], list[Row], list[Row]]:
+    """(train, validation, test): what is learned from, what calibrates and chooses, what is only reported on.
+
+    VALIDATION_PERCENT and TEST_PERCENT of the data are held out; of our validation sentences, half is
+    test. Held-out Latin Uzbek is there in Cyrillic too.
+    """
+    learned, validation, test = corpus.split(
+        (row for path in data for row in corpus.read_jsonl(path)), VALIDATION_PERCENT, TEST_PERCENT
+    )
+    first, second = corpus.halves(corpus.sentences(sentences / "validation"))
+    learned += corpus.sentences(sentences / "train")
+    for held, ours in ((validation, first), (test, second)):
+        held += ours
+        held += [corpus.in_cyrillic(row) for row in held if row.language == "uz"]
+    return learned, validation, test
 
 
 def finish(
     model: Encoder,
     learned: Sequence[Row],
-    held: Sequence[Row],
+    calibrating: Sequence[Row],
+    reported: Sequence[Row],
     *,
     keep: Sequence[int],
     out: Path,
     name: str,
     run: str,
 ) -> evaluate.Report:
-    """Calibrate, quantise, evaluate and write a fitted model. `held`: rows that it has not seen."""
-    calibrating, reported = held[::2], held[1::2]
+    """Calibrate, quantise, evaluate and write a fitted model. The rows of either kind it has not seen."""
     tokenizer = backbone.tokenizer(backbone.read_packed(backbone.packed_path()), keep)
     reader = Reader(artifact.SHIPPED, export.MAX_TOKENS)
     step = max(1, len(learned) // _RANGE_TEXTS)
@@ -102,7 +116,8 @@ def finish(
     same = agreement(model, served, seen)
     run += f"; int8 says the sentiment that fp32 says on {same:.1%} of {len(seen):,} held-out texts"
     report = evaluate.evaluate(reported, [OnnxClassifier(str(out), torch.get_num_threads())])
-    write(calibrated, card.write(name, weights=digest, sources=sources, run=run, report=report))
+    shape = f"{len(model.layers)} of its 12 layers, tokens halved before {list(model.halvings)}, {len(keep):,} pieces"
+    write(calibrated, card.write(name, weights=digest, backbone=shape, sources=sources, run=run, report=report))
     return report
 
 

@@ -24,11 +24,18 @@ HEADS = {"sentiment": 3, "topics": 10, "urgency": 1}
 ROW = corpus.Row(text="Yetkazib berish kechikdi, pulim qaytmadi", language="uz", source="own", sentiment=0)
 
 
-@pytest.fixture(scope="module")
-def tiny() -> Encoder:
+@pytest.fixture(scope="module", params=[(), (1,), (0, 1)], ids=["whole", "halved", "quartered"])
+def tiny(request: pytest.FixtureRequest) -> Encoder:
     torch.manual_seed(0)
     return Encoder(
-        vocabulary=50, layers=2, heads=HEADS, hidden=24, intermediate=48, attention_heads=12, positions=32
+        vocabulary=50,
+        layers=2,
+        heads=HEADS,
+        halvings=request.param,
+        hidden=24,
+        intermediate=48,
+        attention_heads=12,
+        positions=32,
     ).eval()
 
 
@@ -43,9 +50,11 @@ def test_the_served_graph_computes_what_was_trained(tiny: Encoder) -> None:
     parameters = {name: value.numpy() for name, value in tiny.state_dict().items()}
     with torch.inference_mode():
         wanted = tiny(torch.from_numpy(table))["embedding"].numpy()
-    exact = run(graph.build(parameters, heads=HEADS, ranges=None), table)
+    exact = run(graph.build(parameters, heads=HEADS, halvings=tiny.halvings, ranges=None), table)
     assert exact == pytest.approx(wanted, abs=1e-5)
-    small = run(graph.build(parameters, heads=HEADS, ranges=export.ranges(tiny, ids)), table)
+    built = graph.build(parameters, heads=HEADS, halvings=tiny.halvings, ranges=export.ranges(tiny, ids))
+    assert graph.halvings_of(built) == tiny.halvings
+    small = run(built, table)
     likeness = (small * wanted).sum(1) / np.linalg.norm(small, axis=1) / np.linalg.norm(wanted, axis=1)
     assert likeness.min() > 0.98
 
@@ -63,8 +72,8 @@ def test_epochs_repeat_by_seed_and_thin_noisy_sources() -> None:
     shown = fit.epoch(rows, seed=1, number=0)
     assert shown == fit.epoch(rows, seed=1, number=0)
     assert shown != fit.epoch(rows, seed=1, number=1)
-    assert sum(row.source == "own" for row in shown) == 70
-    assert 10 < sum(row.source == "uz-intensity" for row in shown) < 60
+    assert sum(row.source == "own" for row in shown) == 10 * fit.REPEATS["own"]
+    assert 4 < sum(row.source == "uz-intensity" for row in shown) < 40
     assert all(len(batch) == 8 for batch in islice(fit.batches(rows, 8, seed=1), 10))
 
 
@@ -100,7 +109,7 @@ def test_a_short_run_gives_a_model_that_serves_and_resumes(tmp_path: Path) -> No
     assert seen == [1, 2, 3]
     assert report.scores
     first = OnnxClassifier(str(tmp_path / "out"))
-    assert "ovoz-e5-6" in (tmp_path / "out" / "card.md").read_text()
+    assert train.NAME in (tmp_path / "out" / "card.md").read_text()
     train.train([data], tmp_path / "out", settings=settings, report=lambda p: seen.append(p.step))
     assert seen == [1, 2, 3]  # the checkpoint was complete
     assert OnnxClassifier(str(tmp_path / "out")).model == first.model
