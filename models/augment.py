@@ -18,7 +18,8 @@ _DOTLESS: Final = str.maketrans("ıİ", "iI")
 
 def vary(row: Row, chance: random.Random) -> Row:
     """`row`, sometimes changed: Uzbek moved to Cyrillic (40 %) or without its apostrophes, Cyrillic Uzbek on
-    a Russian keyboard, Latin letters without their marks, all in lower case, without punctuation, or with one typing slip."""
+    a Russian keyboard, Latin letters without their marks, all in lower case, without punctuation, or with
+    one typing slip."""
     text = row.text
     if row.language == "uz":
         if chance.random() < 0.4:

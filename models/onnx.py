@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import onnxruntime
@@ -12,12 +14,18 @@ from numpy.typing import NDArray
 from models import artifact, batching, reading
 from models.backbone import PAD
 from models.classifier import ModelError, Prediction
+from models.reading import Reading
 
 Floats = NDArray[np.float32]
+_WINDOW: Final = 1_024
 
 
 class OnnxClassifier:
-    """An artifact folder as a `Classifier`; the shipped one by default. Odd input: see `reading`."""
+    """An artifact folder as a `Classifier`; the shipped one by default. Odd input: see `reading`.
+
+    `threads` batches run at a time, each on one thread: sharing every product out to two threads was a
+    third slower on a quiet machine and several times on a busy one, where each waits for the other.
+    """
 
     def __init__(self, path: str | None = None, threads: int = 2) -> None:
         """Read and verify everything. ModelError when the folder cannot be trusted or read."""
@@ -27,7 +35,7 @@ class OnnxClassifier:
         self._model = f"{self._config.name}@{digest[:12]}"
         self._reader = reading.Reader(folder, self._config.max_tokens)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.enable_mem_pattern = False  # it would keep a plan for every batch shape
         try:
@@ -37,6 +45,7 @@ class OnnxClassifier:
         except Exception as fault:  # onnxruntime's errors have no public base class
             raise ModelError(f"{folder / artifact.WEIGHTS} cannot be loaded: {fault}") from fault
         self._widths = {output.name: int(output.shape[1]) for output in self._session.get_outputs()}
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
 
     @property
     def model(self) -> str:
@@ -45,17 +54,33 @@ class OnnxClassifier:
 
     def classify(self, texts: Sequence[str], languages: Sequence[str | None] = ()) -> list[Prediction]:
         """See `Classifier.classify`."""
-        readings = self._reader.read(texts, languages)
-        wanted = [i for i, item in enumerate(readings) if item.readable]
-        outputs = self.logits([readings[i].ids for i in wanted])
-        tags = [readings[i].language for i in wanted]
+        running = []
+        for start in range(0, len(texts), _WINDOW):  # the next texts are cut into pieces while these run
+            stop = start + _WINDOW
+            readings = self._reader.read(texts[start:stop], languages[start:stop])
+            wanted = [item for item in readings if item.readable]
+            running.append((readings, wanted, self._start([item.ids for item in wanted])))
+        return [
+            prediction
+            for readings, wanted, batches in running
+            for prediction in self._predictions(readings, wanted, self._finish(len(wanted), batches))
+        ]
+
+    def _predictions(
+        self, readings: Sequence[Reading], wanted: Sequence[Reading], outputs: Mapping[str, Floats]
+    ) -> Iterator[Prediction]:
+        """One for each of `readings`; `outputs` has a row for each of `wanted`."""
+        tags = [item.language for item in wanted]
         sentiment = softmax(self._scaled(outputs["sentiment"], "sentiment", tags)).tolist()
         topics = sigmoid(self._scaled(outputs["topics"], "topics", tags)).tolist()
         urgency = sigmoid(self._scaled(outputs["urgency"], "urgency", tags))[:, 0].tolist()
-        predictions = [reading.unread(self._config.topics, self._model)] * len(texts)
-        for index, feeling, chances, urgent in zip(wanted, sentiment, topics, urgency, strict=True):
-            item = readings[index]
-            predictions[index] = Prediction(
+        answers = iter(zip(sentiment, topics, urgency, strict=True))
+        for item in readings:
+            if not item.readable:
+                yield reading.unread(self._config.topics, self._model)
+                continue
+            feeling, chances, urgent = next(answers)
+            yield Prediction(
                 sentiment=(feeling[0], feeling[1], feeling[2]),
                 topics=dict(zip(self._config.topics, chances, strict=True))
                 if item.lettered
@@ -65,7 +90,6 @@ class OnnxClassifier:
                 urgency=urgent if item.lettered else 0.0,
                 unsure=max(feeling) < self._config.calibration["sentiment"].least(item.language),
             )
-        return predictions
 
     def embed(self, texts: Sequence[str]) -> Floats:
         """The pooled embedding of each text, [texts, hidden]: what heads for other labels are fitted on."""
@@ -73,15 +97,28 @@ class OnnxClassifier:
 
     def logits(self, ids: Sequence[Sequence[int]]) -> dict[str, Floats]:
         """Every output of the graph, uncalibrated, rows in the order of `ids` (pieces a text)."""
-        found = {name: np.zeros((len(ids), width), np.float32) for name, width in self._widths.items()}
+        return self._finish(len(ids), self._start(ids))
+
+    def _start(self, ids: Sequence[Sequence[int]]) -> list[tuple[list[int], Future[list[Floats]]]]:
+        """Batches of indices into `ids`, under way."""
         lengths = [len(pieces) for pieces in ids]
-        for batch in batching.by_length(lengths):
-            padded = np.full((len(batch), lengths[batch[-1]]), PAD, np.int64)
-            for row, index in enumerate(batch):
-                padded[row, : lengths[index]] = ids[index]
-            outputs = self._session.run(list(found), {"ids": padded})
-            for name, values in zip(found, outputs, strict=True):
-                found[name][batch] = values
+        return [
+            (batch, self._pool.submit(self._run, [ids[index] for index in batch]))
+            for batch in batching.by_length(lengths)
+        ]
+
+    def _run(self, ids: Sequence[Sequence[int]]) -> list[Floats]:
+        padded = np.full((len(ids), max(map(len, ids))), PAD, np.int64)
+        for row, pieces in enumerate(ids):
+            padded[row, : len(pieces)] = pieces
+        outputs: list[Floats] = self._session.run(list(self._widths), {"ids": padded})
+        return outputs
+
+    def _finish(self, count: int, batches: Sequence[tuple[list[int], Future[list[Floats]]]]) -> dict[str, Floats]:
+        found = {name: np.zeros((count, width), np.float32) for name, width in self._widths.items()}
+        for batch, future in batches:
+            for values, output in zip(found.values(), future.result(), strict=True):
+                values[batch] = output
         return found
 
     def _scaled(self, logits: Floats, head: str, tags: Sequence[str]) -> Floats:
