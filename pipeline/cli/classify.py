@@ -8,7 +8,8 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +18,7 @@ import click
 from pipeline.cli.shared import DONE, command, settings_of
 
 if TYPE_CHECKING:
-    from models.classifier import Classifier, Prediction
+    from models.classifier import Prediction
 
 MAX_LINE_BYTES: Final = 1_048_576
 FIRST_BATCH: Final = 32
@@ -50,10 +51,21 @@ def classify(texts: tuple[str, ...], config: Path | None) -> int:
     settings = settings_of(config)
     model = load(settings.model.engine, settings.model.path, settings.model.threads)
     if texts and texts != ("-",):
-        _answer(model, [(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"), None) for text in texts])
+        known = [text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for text in texts]
+        _write(known, model.classify(known))
         return DONE
-    for batch in batches(sys.stdin.fileno()):
-        _answer(model, [read_line(line) for line in batch])
+    with ThreadPoolExecutor(1, "write") as writer:  # writes answers while the next batch is classified
+        written = None
+        for batch in batches(sys.stdin.fileno()):
+            items = [read_line(line) for line in batch]
+            known = [text for text, _ in items]
+            stated = [language for _, language in items]
+            predictions = model.classify(known, stated if any(stated) else [])
+            if written:
+                written.result()
+            written = writer.submit(_write, known, predictions)
+        if written:
+            written.result()
     return DONE
 
 
@@ -148,12 +160,9 @@ def _line_end(chunk: bytes) -> int:
     return len(chunk) if at < 0 else at
 
 
-def _answer(model: Classifier, items: list[tuple[str, str | None]]) -> None:
+def _write(texts: Sequence[str], predictions: Sequence[Prediction]) -> None:
     import orjson
 
-    texts = [text for text, _ in items]
-    languages = [language for _, language in items] if any(language for _, language in items) else []
-    predictions = model.classify(texts, languages)
     out = sys.stdout.buffer
     out.write(
         b"".join(
