@@ -31,9 +31,12 @@ class Fields:
         self._where = where
 
     def get(self, path: str) -> Any:
-        """The value at the path, or None where any step of it is missing or null."""
+        """The value at the path, or None where any step of it is missing or null. A number steps into a list."""
         found: Any = self._value
         for step in path.split("."):
+            if isinstance(found, list) and step.isascii() and step.isdigit():
+                found = found[int(step[:9])] if int(step[:9]) < len(found) else None
+                continue
             if not isinstance(found, Mapping):
                 if found is None:
                     return None
