@@ -43,7 +43,7 @@ from pipeline.topics import Topics
 
 SESSION_TIMEOUT_S: Final = 6.0
 PAUSE_S: Final = 10.0
-CATCH_UP_S: Final = 180.0
+CATCH_UP_S: Final = 120.0
 PARTITIONS: Final = 4
 
 
@@ -306,17 +306,20 @@ def _wreck(
 
 
 def _wait(plan: Plan, workers: Workers, engine: Any, want: Truth) -> bool:
-    """Wait until the numbers are there and stay, or the time is over."""
+    """Wait until the numbers are there and stay, or have not moved for so long."""
     deadline = time.monotonic() + plan.catch_up_s
-    stable = 0
+    stable, folded = 0, -1
     while time.monotonic() < deadline:
         workers.keep_up()
         time.sleep(0.5)
         try:
             with reading(engine) as connection:
                 dead, cells = read.dead_count(connection), read.cells(connection)
+                reached = read.folded(connection)
         except StoreAway:
             continue
+        if reached != folded:
+            folded, deadline = reached, time.monotonic() + plan.catch_up_s
         same = dead == want.dead and {tuple(key): value for key, value in cells.items()} == want.cells
         stable = stable + 1 if same else 0
         if stable >= 10:

@@ -452,7 +452,9 @@ def run(settings: Settings, stage: str) -> int:
     A connection to Kafka that Faust cannot mend makes the process start itself again.
     """
     try:
-        status = asyncio.run(_run(settings, stage))
+        # Not asyncio.run, which waits for threads at its end, and those for a broker or database that is away.
+        loop = asyncio.new_event_loop()
+        status = loop.run_until_complete(_run(settings, stage))
     except (ModelError, StoreError, RulesError, TopicMismatch) as error:
         print(f"ovoz worker: {error}", file=sys.stderr)
         status = 1
@@ -475,7 +477,6 @@ def run(settings: Settings, stage: str) -> int:
         logging.shutdown()
         time.sleep(0.5)
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-    # Threads may still wait for a database that is away; they must not hold up the end.
     logging.shutdown()
     os._exit(status)
 

@@ -17,6 +17,7 @@ from types import TracebackType
 
 import psutil
 
+from pipeline.broker import free_port
 from pipeline.bus import Bus
 from pipeline.settings import Settings, load
 from pipeline.topics import Topics
@@ -36,9 +37,9 @@ def until(holds: Callable[[], object], seconds: float = 40, what: Callable[[], o
 class Worker:
     """One worker process; `start` again after any end."""
 
-    def __init__(self, folder: Path, config: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, config: Path, port: int, *arguments: str) -> None:
         self.log = folder / f"{config.stem}.log"
-        self.url = ""
+        self.url = f"http://127.0.0.1:{port}/metrics"
         self._config = config
         self._arguments = arguments
         self._folder = folder
@@ -46,7 +47,6 @@ class Worker:
 
     def start(self, *, ready: bool = True) -> None:
         """Start it; return when it takes records, or at once."""
-        self.url = ""
         said = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -57,9 +57,7 @@ class Worker:
 
         def listening() -> bool:
             assert self.process is not None and self.process.poll() is None, self.output()
-            found = re.search(rb"http://\S+/metrics", self.log.read_bytes()[said:])
-            self.url = found[0].decode() if found else ""
-            return bool(found)
+            return self.url.encode() in self.log.read_bytes()[said:]
 
         if ready:
             until(listening, 60, self.output)
@@ -140,11 +138,14 @@ class Plant:
         self.settings: Settings = load(self.config, {})
         self.workers: list[Worker] = []
 
-    def worker(self, *, stage: str = "all", real: bool = False, ready: bool = True) -> Worker:
-        """Start one more. `real`: `ovoz worker` with the shipped model, instead of the keyword model."""
-        config = self._write(f"worker-{len(self.workers)}")
+    def worker(self, *, stage: str = "all", real: bool = False, ready: bool = True, more: str = "") -> Worker:
+        """Start one more. `real`: `ovoz worker` with the shipped model, instead of the keyword model; `more`: lines
+        of [worker].
+        """
+        port = free_port()
+        config = self._write(f"worker-{len(self.workers)}", port, more)
         command = ["-m", "pipeline", "worker"] if real else ["-m", "benchmarks.worker"]
-        made = Worker(self.folder, config, *command, "--stage", stage)
+        made = Worker(self.folder, config, port, *command, "--stage", stage)
         self.workers.append(made)
         made.start(ready=ready)
         return made
@@ -158,10 +159,10 @@ class Plant:
         finally:
             bus.close()
 
-    def _write(self, name: str) -> Path:
+    def _write(self, name: str, port: int = 0, more: str = "") -> Path:
         path = self.folder / f"{name}.toml"
         data = self.folder / f"{name}-data"
-        path.write_text(f'{self._text}[worker]\nport = 0\ndata_dir = "{data}"\n{self._worker}')
+        path.write_text(f'{self._text}[worker]\nport = {port}\ndata_dir = "{data}"\n{self._worker}{more}')
         return path
 
     def __enter__(self) -> Plant:

@@ -151,6 +151,11 @@ def positions(connection: sa.Connection, logs: Sequence[str]) -> dict[tuple[str,
     return {(row.topic, row.partition): row.next_offset for row in connection.execute(query)}
 
 
+def folded(connection: sa.Connection) -> int:
+    """How many records of scored and dead topics have been folded, over all partitions: it only grows."""
+    return int(connection.scalar(sa.select(sa.func.sum(schema.position.c.next_offset))) or 0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadEntry:
     """A dead letter as kept; times UTC."""
