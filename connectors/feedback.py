@@ -10,8 +10,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
+SURVEYS: Final = {"nps": (0.0, 10.0), "csat": (1.0, 5.0), "ces": (1.0, 7.0)}
+"""Kinds of survey, each with the scale it has where none is stated."""
+TURNS: Final = ("customer_message", "agent_reply", "solved", "reopened")
 CHANNELS: Final = ("review", "chat", "social", "email", "survey", "crm", "other")
 MAX_TEXT_CHARS: Final = 10_000
 MAX_ID_CHARS: Final = 512
@@ -33,12 +36,23 @@ _RFC_3339 = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """One answer to a survey question of a `kind` (nps, csat, ces), on its own scale from `low` to `high`."""
+
+    kind: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Feedback:
     """One thing a customer said, at one version.
 
     `feedback_id` = source:instance:external_id is its identity; of two versions of one identity the
     greater `version` counts. `created_at` is the event time (when the customer spoke, UTC),
-    `received_at` when Ovoz took it in. `rating` is scaled to 0..1.
+    `received_at` when Ovoz took it in. `rating` is scaled to 0..1. `turn` says what happened in the
+    conversation `conversation_id` (one of TURNS).
     """
 
     source: str
@@ -58,6 +72,18 @@ class Feedback:
     customer_id: str | None = None
     touchpoint: str | None = None
     url: str | None = None
+    survey: Survey | None = None
+    conversation_id: str | None = None
+    turn: str | None = None
+
+    @property
+    def speaks(self) -> bool:
+        """Whether there are a customer's words to judge.
+
+        A score without a comment, an agent's reply, a ticket that was solved: none of them is a neutral text.
+        They are kept, and counted as no item.
+        """
+        return not self.deleted and self.turn in (None, "customer_message") and bool(self.text.strip())
 
     @property
     def feedback_id(self) -> str:
@@ -84,7 +110,8 @@ class Faulty(ValueError):
 FIELDS: Final = frozenset(
     {
         "source", "id", "instance", "text", "created_at", "version", "updated_at", "deleted", "channel",
-        "workspace", "language", "rating", "author", "customer_id", "touchpoint", "url", "backfill",
+        "workspace", "language", "rating", "author", "customer_id", "touchpoint", "url", "backfill", "survey",
+        "conversation_id", "turn",
     }
 )  # fmt: skip
 
@@ -201,6 +228,19 @@ def parse(item: object, *, now: datetime, author_hash: str | None = None) -> Fee
             rating = _rating(item["rating"])
         except ValueError as error:
             fault("rating", str(error))
+    survey = None
+    if item.get("survey") is not None:
+        try:
+            survey = _survey(item["survey"])
+        except ValueError as error:
+            fault("survey", str(error))
+    if rating is None and survey is not None:
+        rating = (survey.value - survey.low) / (survey.high - survey.low)
+    conversation_id, turn = string("conversation_id", MAX_ID_CHARS), item.get("turn")
+    if turn is not None and turn not in TURNS:
+        fault("turn", f"must be one of {', '.join(TURNS)}")
+    elif turn is not None and not item.get("conversation_id"):
+        fault("conversation_id", "is required where there is a turn")
     string("author", MAX_ID_CHARS)
     customer_id, touchpoint = string("customer_id", MAX_ID_CHARS), string("touchpoint", 64)
     url = string("url", 2048)
@@ -217,7 +257,8 @@ def parse(item: object, *, now: datetime, author_hash: str | None = None) -> Fee
         backfill=backfill,
         channel=channel,
         workspace=workspace,
-        text=printable(text),
+        # What an agent says is no voice of a customer.
+        text="" if turn not in (None, "customer_message") else printable(text),
         created_at=min(created_at or now, now),
         received_at=now,
         language=language,
@@ -226,6 +267,9 @@ def parse(item: object, *, now: datetime, author_hash: str | None = None) -> Fee
         customer_id=customer_id,
         touchpoint=touchpoint,
         url=url,
+        survey=survey,
+        conversation_id=conversation_id or None,
+        turn=turn,
     )
 
 
@@ -235,8 +279,12 @@ def printable(text: str) -> str:
 
 
 def instant(value: object) -> datetime:
-    """A moment in UTC from RFC 3339 text with a zone, or from epoch seconds. Raises ValueError."""
-    if isinstance(value, str):
+    """A moment in UTC from RFC 3339 text with a zone, epoch seconds, or a datetime. Raises ValueError."""
+    if isinstance(value, datetime):
+        at = value
+        if at.tzinfo is None:
+            raise ValueError("has no time zone")
+    elif isinstance(value, str):
         # datetime.fromisoformat takes much more, such as week dates and any character before the hour.
         matches = _RFC_3339.match(value) is not None
         try:
@@ -265,7 +313,22 @@ def instant(value: object) -> datetime:
 def _rating(value: object) -> float:
     if not isinstance(value, Mapping) or not {"value", "max"} <= set(value) <= {"value", "min", "max"}:
         raise ValueError('must state its scale: {"value": 4, "min": 1, "max": 5}')
-    low, high, got = value.get("min", 0), value["max"], value["value"]
+    low, high, got = _scaled(value["value"], value.get("min", 0), value["max"])
+    return float((got - low) / (high - low))
+
+
+def _survey(value: object) -> Survey:
+    if not isinstance(value, Mapping) or not {"kind", "value"} <= set(value) <= {"kind", "value", "min", "max"}:
+        raise ValueError('must state kind and value: {"kind": "nps", "value": 9, "min": 0, "max": 10}')
+    kind = value["kind"]
+    if not isinstance(kind, str) or kind not in SURVEYS:
+        raise ValueError(f"kind must be one of {', '.join(SURVEYS)}")
+    usual = SURVEYS[kind]
+    low, high, got = _scaled(value["value"], value.get("min", usual[0]), value.get("max", usual[1]))
+    return Survey(kind=kind, value=got, low=low, high=high)
+
+
+def _scaled(got: Any, low: Any, high: Any) -> tuple[float, float, float]:
     for number in (low, high, got):
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise ValueError("value, min and max must be numbers")
@@ -276,7 +339,7 @@ def _rating(value: object) -> float:
         raise ValueError("min must be less than max")
     if not low <= got <= high:
         raise ValueError(f"value must lie between min ({low}) and max ({high})")
-    return float((got - low) / (high - low))
+    return float(low), float(high), float(got)
 
 
 def _microseconds(at: datetime) -> int:

@@ -81,6 +81,8 @@ def _compare_counts(result: Audit, connection: sa.Connection) -> None:
     result.facts["items in cells"] = sum(count for count, _ in cells.values())
     result.facts["items in totals"] = sum(totals.values())
     result.facts["cells"] = len(cells)
+    silent = sa.select(sa.func.count()).select_from(schema.item).where(schema.item.c.silent)
+    result.facts["kept without a customer's words"] = int(connection.scalar(silent) or 0)
     differences = [
         f"cell {'/'.join(map(str, key))}: holds {have}, the items say {want} (count, score in millionths)"
         for key, have, want in unequal(cells, recounted, (0, 0))

@@ -65,14 +65,14 @@ def classify(
             readable.append((decode_feedback(record.value), raw, record))
         except DecodeError as error:
             outcome.dead.append(_dead(record, raw, error.reason, str(error), now))
-    texts = [feedback for feedback, _, _ in readable if not feedback.deleted]
+    texts = [feedback for feedback, _, _ in readable if feedback.speaks]
     answers: Iterator[Prediction | Exception] = iter(())
     if texts:
         started = clock()
         answers = iter(_predict(classifier, texts))
         outcome.inference_s = clock() - started
     for feedback, raw, record in readable:
-        prediction = None if feedback.deleted else next(answers)
+        prediction = next(answers) if feedback.speaks else None
         if isinstance(prediction, Exception):
             outcome.dead.append(_dead(record, raw, MODEL_FAILED, repr(prediction), now))
             continue

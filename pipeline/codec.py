@@ -14,7 +14,17 @@ from typing import Any, Final
 
 import orjson
 
-from connectors.feedback import CHANNELS, EARLIEST, MAX_ID_CHARS, MAX_TEXT_CHARS, MAX_VERSION, Feedback
+from connectors.feedback import (
+    CHANNELS,
+    EARLIEST,
+    MAX_ID_CHARS,
+    MAX_TEXT_CHARS,
+    MAX_VERSION,
+    SURVEYS,
+    TURNS,
+    Feedback,
+    Survey,
+)
 from models.classifier import Prediction
 from pipeline.records import DeadLetter, RawPosition, Scored
 
@@ -117,6 +127,7 @@ def _feedback_fields(feedback: Feedback) -> dict[str, Any]:
         "workspace": feedback.workspace,
         "text": feedback.text,
     }
+    survey = feedback.survey
     optional = {
         "instance": feedback.instance or None,
         "deleted": feedback.deleted or None,
@@ -127,6 +138,9 @@ def _feedback_fields(feedback: Feedback) -> dict[str, Any]:
         "customer_id": feedback.customer_id,
         "touchpoint": feedback.touchpoint,
         "url": feedback.url,
+        "survey": None if survey is None else [survey.kind, survey.value, survey.low, survey.high],
+        "conversation_id": feedback.conversation_id,
+        "turn": feedback.turn,
     }
     fields.update({key: value for key, value in optional.items() if value is not None})
     return fields
@@ -142,6 +156,9 @@ def _feedback(fields: Mapping[str, Any]) -> Feedback:
     rating = fields.get("rating")
     if rating is not None and (isinstance(rating, bool) or not isinstance(rating, int | float) or not 0 <= rating <= 1):
         raise DecodeError("schema", "rating: must be a number from 0 to 1")
+    turn = fields.get("turn")
+    if turn is not None and turn not in TURNS:
+        raise DecodeError("schema", f"turn: {turn!r:.40} is none of {', '.join(TURNS)}")
     source, external_id = _string(fields, "source", 63), _string(fields, "id", MAX_ID_CHARS)
     if not source or not external_id:
         raise DecodeError("schema", "source, id: must not be empty")
@@ -163,7 +180,20 @@ def _feedback(fields: Mapping[str, Any]) -> Feedback:
         customer_id=_optional(fields, "customer_id", MAX_ID_CHARS),
         touchpoint=_optional(fields, "touchpoint", 64),
         url=_optional(fields, "url", 2048),
+        survey=_survey(fields.get("survey")),
+        conversation_id=_optional(fields, "conversation_id", MAX_ID_CHARS),
+        turn=turn,
     )
+
+
+def _survey(value: object) -> Survey | None:
+    match value:
+        case None:
+            return None
+        case [str(kind), int() | float() as got, int() | float() as low, int() | float() as high]:
+            if kind in SURVEYS and -1e9 <= low <= got <= high <= 1e9 and low < high:
+                return Survey(kind=kind, value=float(got), low=float(low), high=float(high))
+    raise DecodeError("schema", "survey: must be [kind, value, low, high]")
 
 
 def _scored_fields(scored: Scored) -> dict[str, Any]:
@@ -207,8 +237,8 @@ def _scored(item: object) -> Scored:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DecodeError("schema", f"prediction: {error}") from None
     feedback = _feedback(item["feedback"])
-    if prediction is None and not feedback.deleted:
-        raise DecodeError("schema", "prediction: only a deletion has none")
+    if prediction is None and feedback.speaks:
+        raise DecodeError("schema", "prediction: missing, although there are words to judge")
     return Scored(
         feedback=feedback, prediction=prediction, raw=_raw(item.get("raw")), scored_at=_time(item, "scored_at")
     )

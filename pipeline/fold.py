@@ -21,11 +21,15 @@ Identity = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the store holds of an item: its version, and the cell it counts in, if it counts."""
+    """What the store holds of an item: its version, and the cell it counts in, if it counts.
+
+    `silent`: it is kept without a customer's words (a score, an agent's reply, a ticket solved), counted nowhere.
+    """
 
     version: int
     cell: Cell | None
     score_e6: int
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class Changes:
     retracted: int = 0
     unchanged: int = 0
     expired: int = 0
+    silent: int = 0
     late: list[str] = field(default_factory=list)
 
 
@@ -61,7 +66,8 @@ def fold(
 ) -> Changes:
     """Apply scored items, in order, to what the store holds of their identities.
 
-    An item whose minute lies below its workspace's retention floor is remembered but counts nowhere.
+    An item whose minute lies below its workspace's retention floor is remembered but counts nowhere; one without
+    a prediction is kept and counts nowhere, until a version with a customer's words comes.
     Items more than `late_after` behind the workspace's watermark are counted, and named as late.
     Backfilled items do not move the watermark, and nothing moves it beyond `now`.
     """
@@ -76,7 +82,7 @@ def fold(
             changes.unchanged += 1
             continue
         watermark = changes.watermarks.get(feedback.workspace, horizon.watermark)
-        if watermark is not None and feedback.created_at < watermark - late_after:
+        if watermark is not None and feedback.created_at < watermark - late_after and scored.prediction is not None:
             changes.late.append(feedback.source)
         heard = min(feedback.created_at, now)
         if not feedback.backfill and (watermark is None or heard > watermark):
@@ -87,11 +93,12 @@ def fold(
         if after.cell is not None:
             changes.cells[after.cell].add(1, after.score_e6)
         had = before is not None and before.cell is not None
-        if after.cell is not None and before is None:
+        if after.cell is not None and (before is None or before.silent):
             changes.counted.append(scored)
         changes.replaced += had and after.cell is not None
         changes.retracted += had and after.cell is None
-        changes.expired += after.cell is None and not feedback.deleted
+        changes.expired += after.cell is None and scored.prediction is not None
+        changes.silent += after.silent
         current[identity] = after
         changes.items[identity] = (scored, after)
     changes.cells = {cell: tally for cell, tally in changes.cells.items() if tally.count or tally.score_e6}
@@ -102,7 +109,8 @@ def _contribution(scored: Scored, floor_minute: int) -> Held:
     feedback, prediction = scored.feedback, scored.prediction
     minute = minute_of(feedback.created_at)
     if feedback.deleted or prediction is None or minute < floor_minute:
-        return Held(feedback.version, None, 0)
+        silent = not feedback.deleted and prediction is None and minute >= floor_minute
+        return Held(feedback.version, None, 0, silent)
     cell = Cell(
         workspace=feedback.workspace,
         minute=minute,

@@ -18,12 +18,13 @@ import orjson
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from pipeline.author import AuthorKeyError, author_hash, load_key
+from pipeline.author import AuthorKeyError, load_key
 from pipeline.bus import BrokerAway, Bus
 from pipeline.intake_access import IntakeError, check_exposure, check_host, check_token
 from pipeline.intake_body import Kind, Refused, Sorted, is_gzip, kind_of, read_body, too_large
 from pipeline.intake_metrics import CONTENT_TYPE, IntakeMetrics
 from pipeline.publisher import Hold, Overloaded, Publisher
+from pipeline.redact import Redactor
 from pipeline.settings import Ingest, Settings
 from pipeline.topics import Topics
 
@@ -54,13 +55,13 @@ class Intake:
         settings: Ingest,
         publisher: Publisher,
         metrics: IntakeMetrics,
-        author_key: bytes,
+        redactor: Redactor,
         openapi: bytes,
     ) -> None:
         self._settings = settings
         self._publisher = publisher
         self._metrics = metrics
-        self._hash_author = partial(author_hash, author_key)
+        self._redactor = redactor
         self._openapi = openapi
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="intake")
         metrics.gauge("in_flight_items", "Items that wait for the broker", lambda: publisher.items)
@@ -165,7 +166,7 @@ class Intake:
             max_bytes=settings.max_body_bytes,
             max_items=min(MAX_ITEMS_PER_REQUEST, settings.max_in_flight_items),
             now=datetime.now(UTC),
-            hash_author=self._hash_author,
+            redactor=self._redactor,
         )
         if len(body) <= INLINE_BYTES and not gzip:
             return read()
@@ -259,7 +260,7 @@ async def serve(
         max_bytes=HELD_BODIES * ingest.max_body_bytes,
         observe=metrics.publish_s.observe,
     )
-    intake = Intake(ingest, publisher, metrics, key, openapi)
+    intake = Intake(ingest, publisher, metrics, Redactor(settings.privacy, key), openapi)
     runner = web.AppRunner(intake.app(), access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     await runner.setup()
     http = runner.server

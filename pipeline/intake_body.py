@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
 
 import orjson
 
-from connectors.feedback import MAX_ID_CHARS, Fault, Faulty, parse, printable
+from connectors.feedback import MAX_ID_CHARS, Fault, Faulty, printable
 from pipeline.codec import encode_feedback
+from pipeline.redact import Redactor
 
 Kind = Literal["json", "ndjson"]
 Record = tuple[bytes, bytes]
@@ -159,16 +160,14 @@ def items_of(body: bytes, kind: Kind, max_items: int) -> list[object]:
     return items
 
 
-def sort_out(items: Sequence[object], *, now: datetime, hash_author: Callable[[str], str]) -> Sorted:
+def sort_out(items: Sequence[object], *, now: datetime, redactor: Redactor) -> Sorted:
     """Each item as a record to publish or as a refusal. `now` (UTC) is the time of receipt."""
     out = Sorted()
     for index, item in enumerate(items):
         try:
             if isinstance(item, Unreadable):
                 raise Faulty([Fault(field="", reason=item.reason)])
-            author = item.get("author") if isinstance(item, dict) else None
-            hashed = hash_author(author) if isinstance(author, str) and author.strip() else None
-            feedback = parse(item, now=now, author_hash=hashed)
+            feedback = redactor.parse(item, now=now)
         except Faulty as error:
             refusal: dict[str, Any] = {"index": index}
             if isinstance(item, dict):
@@ -195,12 +194,12 @@ def read_body(
     max_bytes: int,
     max_items: int,
     now: datetime,
-    hash_author: Callable[[str], str],
+    redactor: Redactor,
 ) -> Sorted:
     """From received bytes to records: decompress, read, sort out. Raises Refused."""
     if gzip:
         body = unzip(body, max_bytes)
-    return sort_out(items_of(body, kind, max_items), now=now, hash_author=hash_author)
+    return sort_out(items_of(body, kind, max_items), now=now, redactor=redactor)
 
 
 def _line(line: bytes) -> object:

@@ -85,6 +85,7 @@ WORKER: Final = (
     _counter("feedback_retracted_items_total", "Items taken back by a deletion."),
     _counter("feedback_duplicate_items_total", "Versions that were known already and changed nothing."),
     _counter("feedback_expired_items_total", "Items that came in older than the retention and count nowhere."),
+    _counter("feedback_silent_items_total", "Scores, replies and other events without a text: kept, counted nowhere."),
     _counter("feedback_pruned_items_total", "Items dropped at the end of their retention."),
     _counter("feedback_late_items_total", "Items counted behind the watermark.", "source"),
     _counter("feedback_dead_letters_total", "Records filed as dead letters.", "stage", "reason"),

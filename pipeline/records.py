@@ -22,7 +22,7 @@ class RawPosition:
 class Scored:
     """One feedback with its prediction and the place of the raw record it was made from.
 
-    A deletion needs no model: its `prediction` is None.
+    What does not speak (see Feedback.speaks) needs no model: its `prediction` is None.
     """
 
     feedback: Feedback

@@ -12,7 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
@@ -20,6 +20,7 @@ from connectors.feedback import Faulty, Feedback
 from pipeline.bus import BrokerAway
 from pipeline.codec import encode_dead, encode_feedback
 from pipeline.records import DeadLetter
+from pipeline.redact import Redactor
 from pipeline.replay_item import Shape, feedback_of
 from pipeline.replay_source import KEPT_BYTES, Item, Unreadable
 from pipeline.topics import Topics
@@ -157,7 +158,7 @@ def replay(
     topics: Topics,
     shape: Shape,
     *,
-    hashed: Callable[[str], str],
+    redactor: Redactor,
     pace: Callable[[Feedback], None] = lambda _: None,
     bad: Callable[[int, str, str], None] = lambda *_: None,
     progress: Callable[[], None] = lambda: None,
@@ -173,7 +174,7 @@ def replay(
         if isinstance(line, Item):
             try:
                 feedback = feedback_of(
-                    line.value, line.payload, shape, now=clock(), hashed=hashed, left_out=tally.left_out
+                    line.value, line.payload, shape, now=clock(), redactor=redactor, left_out=tally.left_out
                 )
             except Faulty as error:
                 line = Unreadable(
@@ -186,7 +187,7 @@ def replay(
         if isinstance(line, Unreadable):
             tally.unreadable[line.reason] += 1
             bad(line.line, line.reason, line.detail)
-            letter = dead_letter(name, line, clock())
+            letter = dead_letter(name, replace(line, payload=redactor.payload(line.payload)), clock())
             outlet.put(topics.dead.name, letter.dead_id.encode(), encode_dead(letter))
         progress()
         if tally.read == tally.bad == HOPELESS_LINES:

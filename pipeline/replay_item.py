@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
 
-from connectors.feedback import FIELDS, Feedback, parse
+from connectors.feedback import FIELDS, Feedback
+from pipeline.redact import Redactor
 
 _TRUE: Final = frozenset({"true", "yes", "1", "t", "y"})
 _FALSE: Final = frozenset({"false", "no", "0", "f", "n"})
@@ -35,7 +36,7 @@ class Shape:
 
 
 def feedback_of(
-    value: Any, payload: bytes, shape: Shape, *, now: datetime, hashed: Callable[[str], str], left_out: Counter[str]
+    value: Any, payload: bytes, shape: Shape, *, now: datetime, redactor: Redactor, left_out: Counter[str]
 ) -> Feedback:
     """The feedback in one decoded line. Raises Faulty.
 
@@ -43,13 +44,11 @@ def feedback_of(
     that feedback has not are counted in `left_out`, or are faults where the shape is strict.
     """
     if not isinstance(value, Mapping):
-        return parse(value, now=now)
+        return redactor.parse(value, now=now)
     item = mapped(value, shape, left_out)
     if item.get("id") is None:
         item["id"] = f"line-{hashlib.sha256(payload.strip()).hexdigest()[:32]}"
-    author = item.get("author")
-    author_hash = hashed(author) if isinstance(author, str) and author.strip() else None
-    return parse(item, now=now, author_hash=author_hash)
+    return redactor.parse(item, now=now)
 
 
 def mapped(value: Mapping[str, Any], shape: Shape, left_out: Counter[str]) -> dict[str, Any]:

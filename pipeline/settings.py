@@ -79,6 +79,28 @@ class Ingest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Privacy:
+    """Personal data, before anything is written to Kafka. `hash` keeps the same person recognisable, not known."""
+
+    emails: str = setting("redact", kinds.choice("redact", "hash", "keep"), "E-mail addresses in texts.")
+    phones: str = setting("redact", kinds.choice("redact", "hash", "keep"), "Phone numbers in texts.")
+    cards: str = setting("redact", kinds.choice("redact", "hash", "keep"), "Numbers of payment cards in texts.")
+    handles: str = setting(
+        "redact", kinds.choice("redact", "hash", "keep"), "Names of accounts in texts, such as @name and t.me/name."
+    )
+    phone_regions: tuple[str, ...] = setting(
+        ("UZ", "RU", "KZ"), kinds.regions(), "Countries whose phone numbers are known without a country code."
+    )
+    authors: str = setting("hash", kinds.choice("hash", "drop"), "Names of authors; they are never kept.")
+    customer_ids: str = setting(
+        "hash", kinds.choice("hash", "keep", "drop"), "Ids of customers. Keep them to look customers up elsewhere."
+    )
+    urls: str = setting(
+        "redact", kinds.choice("redact", "keep", "drop"), "Addresses of items; redact drops those that name a person."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """What classifies."""
 
@@ -171,6 +193,7 @@ class Settings:
     kafka: Kafka = field(default_factory=Kafka)
     store: Store = field(default_factory=Store)
     ingest: Ingest = field(default_factory=Ingest)
+    privacy: Privacy = field(default_factory=Privacy)
     model: Model = field(default_factory=Model)
     worker: Worker = field(default_factory=Worker)
     alerts: Alerts = field(default_factory=Alerts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
@@ -208,6 +208,17 @@ def notify_urls() -> Kind:
         return value
 
     return _listed(Kind(expected="Apprise URLs, such as tgram://BOT_TOKEN/CHAT_ID", read=read, secret=True))
+
+
+def regions() -> Kind:
+    """Countries by their two letters (ISO 3166-1 alpha-2)."""
+
+    def read(value: object) -> str:
+        if not isinstance(value, str) or not re.fullmatch("[A-Za-z]{2}", value):
+            raise Wrong(seen(value), "UZ")
+        return value.upper()
+
+    return replace(_listed(Kind(expected="two-letter country codes", read=read)), secret=False)
 
 
 def existing_file(what: str, example: str) -> Kind:

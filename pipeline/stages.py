@@ -219,6 +219,7 @@ class FoldStage:
             ("retracted", changes.retracted),
             ("duplicate", changes.unchanged),
             ("expired", changes.expired),
+            ("silent", changes.silent),
         ):
             if count:
                 metrics[f"feedback_{name}_items_total"].inc(count)

@@ -54,13 +54,13 @@ def scored(
     raw: tuple[str, int, int] = ("raw-life-1", 0, 0),
     **fields: Any,
 ) -> Scored:
-    """One feedback with its prediction; a deletion has none."""
+    """One feedback with its prediction, which what does not speak has not."""
     made = feedback(name, version, **fields)
     prediction = Prediction(
         sentiment=MOODS[mood], unsure=mood == "unsure", topics={topic: 0.9, "other": 0.1}, language="en", model="test@1"
     )
     place = RawPosition(log=raw[0], partition=raw[1], offset=raw[2])
-    return Scored(feedback=made, prediction=None if made.deleted else prediction, raw=place, scored_at=NOW)
+    return Scored(feedback=made, prediction=prediction if made.speaks else None, raw=place, scored_at=NOW)
 
 
 def arrival(offset: int, *items: Scored, log: str = LOG, partition: int = 0, dead: DeadLetter | None = None) -> Arrival:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,7 +49,7 @@ def replay(files: tuple[str, ...], config: Path | None, kind: str, dry_run: bool
 
     The fields are those of the intake: source, id, text, created_at, … Other columns are left out and
     named at the end. An item without id gets one from a hash of its line, so that equal lines count once;
-    `--map id=COLUMN` names the real one. Authors are hashed with the intake's key. Replaying a file
+    `--map id=COLUMN` names the real one. Personal data is taken out as [privacy] says. Replaying a file
     again changes nothing.
 
     Unreadable lines are shown with line and reason (the first 20), counted, and kept as dead letters; the
@@ -66,8 +66,9 @@ def replay(files: tuple[str, ...], config: Path | None, kind: str, dry_run: bool
     speed = _speed(options["speed"])
     shape = _shape(options)
     settings = settings_of(config)
-    from pipeline.author import author_hash, load_key
+    from pipeline.author import load_key
     from pipeline.bus import BrokerAway, Bus
+    from pipeline.redact import Redactor
     from pipeline.replay import Hopeless, Outlet, Pace, Tally
     from pipeline.replay import replay as send
     from pipeline.replay_source import SourceError, items, opened
@@ -78,7 +79,7 @@ def replay(files: tuple[str, ...], config: Path | None, kind: str, dry_run: bool
     bus = None if dry_run else Bus(settings.kafka)
     tally, topics = Tally(), Topics.of(settings.kafka)
     outlet = Outlet(bus, tally, topics)
-    hashed = lru_cache(10_000)(partial(author_hash, key))
+    redactor = Redactor(settings.privacy, key)
     pace: Callable[[Any], None] = (lambda _: None) if speed is None or dry_run else Pace(speed, outlet.push)
     failures: list[str] = []
     with ExitStack() as stack:
@@ -93,7 +94,7 @@ def replay(files: tuple[str, ...], config: Path | None, kind: str, dry_run: bool
                 show.reading(file, raw)
                 try:
                     lines = items(opened(raw), csv_file=None if kind == "auto" else kind == "csv")  # type: ignore[arg-type]
-                    send(name, lines, outlet, tally, topics, shape, hashed=hashed, pace=pace,
+                    send(name, lines, outlet, tally, topics, shape, redactor=redactor, pace=pace,
                          bad=partial(bad, file), progress=show.step)  # fmt: skip
                 except SourceError as error:
                     failures.append(f"{file}: {error}")

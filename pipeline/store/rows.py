@@ -30,6 +30,9 @@ def item_row(scored: Scored, held: Held) -> dict[str, Any]:
     """The row of an item's newest version; what does not count anywhere keeps no text."""
     feedback, prediction, cell = scored.feedback, scored.prediction, held.cell
     counts = cell is not None and prediction is not None
+    kept = counts or held.silent
+    survey = feedback.survey if kept else None
+    forgotten = cell.minute if cell else minute_of(feedback.created_at if held.silent else feedback.received_at)
     return {
         "workspace": feedback.workspace,
         "feedback_id": feedback.feedback_id,
@@ -47,15 +50,22 @@ def item_row(scored: Scored, held: Held) -> dict[str, Any]:
         "urgency": prediction.urgency if counts and prediction else None,
         "model": prediction.model if counts and prediction else None,
         "text": feedback.text if counts else None,
-        "rating": feedback.rating if counts else None,
-        "author_hash": feedback.author_hash if counts else None,
-        "customer_id": feedback.customer_id if counts else None,
-        "touchpoint": feedback.touchpoint if counts else None,
-        "url": feedback.url if counts else None,
+        "rating": feedback.rating if kept else None,
+        "author_hash": feedback.author_hash if kept else None,
+        "customer_id": feedback.customer_id if kept else None,
+        "touchpoint": feedback.touchpoint if kept else None,
+        "url": feedback.url if kept else None,
+        "survey": survey.kind if survey else None,
+        "survey_value": survey.value if survey else None,
+        "survey_low": survey.low if survey else None,
+        "survey_high": survey.high if survey else None,
+        "conversation_id": feedback.conversation_id if kept else None,
+        "turn": feedback.turn if kept else None,
+        "silent": held.silent,
         "created_us": micros(feedback.created_at),
         "received_us": micros(feedback.received_at),
         "scored_us": micros(scored.scored_at),
-        "expires_minute": cell.minute if cell else minute_of(feedback.received_at),
+        "expires_minute": forgotten,
         "raw_log": scored.raw.log,
         "raw_partition": scored.raw.partition,
         "raw_offset": scored.raw.offset,
@@ -65,7 +75,8 @@ def item_row(scored: Scored, held: Held) -> dict[str, Any]:
 # The columns of `item_row` of what counts nowhere.
 NOTHING_COUNTED: Final = {
     **dict.fromkeys(("minute", "topic", "language", "sentiment", "topics", "urgency", "model", "text")),
-    **dict.fromkeys(("rating", "author_hash", "customer_id", "touchpoint", "url")),
+    **dict.fromkeys(("rating", "author_hash", "customer_id", "touchpoint", "url", "survey", "survey_value")),
+    **dict.fromkeys(("survey_low", "survey_high", "conversation_id", "turn")),
     "score_e6": 0,
 }
 
@@ -73,7 +84,7 @@ NOTHING_COUNTED: Final = {
 def held(row: Any) -> Held:
     """What the store holds of an item, from the columns of `item` that `transaction` reads."""
     if row.minute is None:
-        return Held(row.version, None, 0)
+        return Held(row.version, None, 0, row.silent)
     cell = Cell(row.workspace, row.minute, row.source, row.channel, row.topic, row.language, row.sentiment)
     return Held(row.version, cell, row.score_e6)
 

@@ -35,7 +35,8 @@ ledger: Final = sa.Table(
     sa.Column("lost", sa.BigInteger, nullable=False),
 )
 
-# The newest version of each feedback, and the cell it counts in (minute is null: it counts nowhere).
+# The newest version of each feedback, and the cell it counts in (minute is null: it counts nowhere). What is
+# silent has no customer's words and is kept for what else it tells: a score, a turn of a conversation.
 item: Final = sa.Table(
     "item",
     metadata,
@@ -58,6 +59,13 @@ item: Final = sa.Table(
     sa.Column("customer_id", sa.Text),
     sa.Column("touchpoint", sa.Text),
     sa.Column("url", sa.Text),
+    sa.Column("survey", sa.Text),
+    sa.Column("survey_value", sa.Float),
+    sa.Column("survey_low", sa.Float),
+    sa.Column("survey_high", sa.Float),
+    sa.Column("conversation_id", sa.Text),
+    sa.Column("turn", sa.Text),
+    sa.Column("silent", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("created_us", sa.BigInteger, nullable=False),
     sa.Column("received_us", sa.BigInteger, nullable=False),
     sa.Column("scored_us", sa.BigInteger, nullable=False),
@@ -67,6 +75,8 @@ item: Final = sa.Table(
     sa.Column("raw_offset", sa.BigInteger, nullable=False),
     sa.Index("item_expires", "workspace", "expires_minute"),
     sa.Index("item_minute", "workspace", "minute"),
+    sa.Index("item_conversation", "workspace", "conversation_id"),
+    sa.Index("item_survey", "workspace", "survey", "created_us"),
 )
 
 # Counts by tumbling minute of event time.

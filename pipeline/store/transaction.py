@@ -323,7 +323,7 @@ def _floor(now: datetime, retention: timedelta) -> int:
 
 def _held(connection: sa.Connection, identities: dict[str, set[str]]) -> dict[Identity, Held]:
     table = schema.item
-    labels = ("source", "channel", "topic", "language", "sentiment")
+    labels = ("source", "channel", "topic", "language", "sentiment", "silent")
     columns = [table.c[name] for name in ("workspace", "feedback_id", "version", "minute", "score_e6", *labels)]
     found: dict[Identity, Held] = {}
     for name, ids in identities.items():

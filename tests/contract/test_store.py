@@ -18,6 +18,7 @@ from alembic.runtime.migration import MigrationContext
 
 from alerts.rule import DEFAULT_FILE
 from benchmarks.servers import PostgresServer
+from connectors.feedback import Survey
 from pipeline.store import incidents, read, schema, transaction
 from pipeline.store.engine import StoreAway, StoreError, away, connect, prepare, upgrade
 from pipeline.store.engine import transaction as transaction_of
@@ -338,6 +339,31 @@ def test_what_counts_nowhere_keeps_no_text(engine: sa.Engine) -> None:
     rows = everything(engine)["item"]
     assert len(rows) == 2
     assert "77" not in repr(rows) and "secret" not in repr(rows)
+
+
+def item_rows(engine: sa.Engine) -> list[sa.Row[Any]]:
+    with reading(engine) as connection:
+        return list(connection.execute(sa.select(schema.item)))
+
+
+def test_scores_and_turns_are_kept_with_or_without_words_until_their_retention_ends(engine: sa.Engine) -> None:
+    store = store_on(engine)
+    nps = {"survey": Survey(kind="nps", value=3.0, low=0.0, high=10.0), "rating": 0.3}
+    turn = {"conversation_id": "t-1", "turn": "solved", "text": ""}
+    batch = [scored("score", 1, text="", **nps), scored("turn", **turn), scored("both", **nps)]
+    store.fold([arrival(0, *batch)], now=NOW)
+    rows = {row.feedback_id: row for row in item_rows(engine)}
+    assert {name: (row.silent, row.survey, row.turn) for name, row in rows.items()} == {
+        "shop::score": (True, "nps", None), "shop::turn": (True, None, "solved"), "shop::both": (False, "nps", None),
+    }  # fmt: skip
+    assert rows["shop::score"].survey_value == 3 and rows["shop::turn"].conversation_id == "t-1"
+    assert count(engine) == 1, "a score without words is no neutral item"
+    store.fold([arrival(1, scored("score", 2, **nps))], now=NOW)
+    assert count(engine) == 2, "until its comment comes"
+    store.fold([arrival(2, scored("score", 3, deleted=True, **nps))], now=NOW)
+    assert next(row for row in item_rows(engine) if row.feedback_id == "shop::score").survey is None
+    store.prune("default", PLACE, now=NOW + RETENTION + timedelta(hours=1))
+    assert not [row for row in item_rows(engine) if row.survey or row.turn]
 
 
 def test_a_clock_that_ran_ahead_does_not_close_a_workspace(engine: sa.Engine) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from connectors.feedback import Feedback
+from connectors.feedback import Feedback, Survey
 from models.classifier import Prediction
 from pipeline import codec
 from pipeline.records import DeadLetter, RawPosition, Scored
@@ -23,6 +23,10 @@ FEEDBACK = Feedback(
     rating=0.25, author_hash="ab" * 32, customer_id="c-9", touchpoint="checkout", url="https://example.com/r/1017",
 )  # fmt: skip
 DELETED = Feedback(source="shop", external_id="review-1", created_at=AT, received_at=AT, deleted=True)
+SOLVED = Feedback(
+    source="helpdesk", external_id="77-solved", channel="chat", created_at=AT, received_at=AT, rating=0.875,
+    survey=Survey(kind="csat", value=4.5, low=1.0, high=5.0), conversation_id="77", turn="solved",
+)  # fmt: skip
 PREDICTION = Prediction(
     sentiment=(0.75, 0.125, 0.125), topics={"delivery": 0.875, "other": 0.0625}, urgency=0.5,
     language="ru", model="small@0123abcd",
@@ -41,6 +45,7 @@ DEAD = DeadLetter(
     ("name", "record", "encode", "decode"),
     [
         ("feedback.json", FEEDBACK, codec.encode_feedback, codec.decode_feedback),
+        ("feedback_turn.json", SOLVED, codec.encode_feedback, codec.decode_feedback),
         ("scored.json", SCORED, codec.encode_scored, codec.decode_scored),
         ("dead.json", DEAD, codec.encode_dead, codec.decode_dead),
     ],

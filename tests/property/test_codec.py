@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.feedback import CHANNELS, EARLIEST, MAX_VERSION, Feedback
+from connectors.feedback import CHANNELS, EARLIEST, MAX_VERSION, SURVEYS, TURNS, Feedback, Survey
 from models.classifier import Prediction
 from pipeline.codec import (
     DecodeError,
@@ -29,6 +29,10 @@ NAME = st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,20}", fullmatch=True)
 TIMES = st.integers(0, 9 * 10**15).map(lambda us: EARLIEST + timedelta(microseconds=us))
 RAW = st.builds(
     RawPosition, log=NAME, partition=st.integers(0, 2**31 - 1), offset=st.integers(0, MAX_VERSION - 1)
+)  # fmt: skip
+SURVEY = st.builds(
+    lambda kind, low, size, part: Survey(kind=kind, value=low + part * size, low=low, high=low + size),
+    st.sampled_from(sorted(SURVEYS)), st.integers(-5, 5).map(float), st.integers(1, 100).map(float), st.floats(0, 1),
 )  # fmt: skip
 FEEDBACK = st.builds(
     Feedback,
@@ -49,6 +53,9 @@ FEEDBACK = st.builds(
     customer_id=st.none() | TEXT,
     touchpoint=st.none() | TEXT,
     url=st.none() | TEXT,
+    survey=st.none() | SURVEY,
+    conversation_id=st.none() | TEXT,
+    turn=st.none() | st.sampled_from(TURNS),
 )
 SHARE = st.floats(0, 1)
 PREDICTIONS = st.builds(

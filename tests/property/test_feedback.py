@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 from connectors.feedback import FIELDS, MAX_TEXT_CHARS, Faulty, instant, parse
 from pipeline.codec import decode_feedback, encode_feedback
 from pipeline.intake_body import Refused, read_body, unzip
+from pipeline.redact import Redactor
+from pipeline.settings import Privacy
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+REDACTOR = Redactor(Privacy(), b"k" * 32)
 CHARACTERS = st.text(st.characters(exclude_categories=()), max_size=40)
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | CHARACTERS
@@ -53,9 +56,7 @@ def test_instant_is_a_time_in_utc_or_a_value_error(value: object) -> None:
 @given(st.binary(max_size=200), st.sampled_from(["json", "ndjson"]), st.booleans())
 def test_any_body_is_sorted_out_or_refused(body: bytes, kind: str, gzip: bool) -> None:
     try:
-        got = read_body(
-            body, kind=kind, gzip=gzip, max_bytes=100, max_items=20, now=NOW, hash_author=lambda author: "0" * 64
-        )  # fmt: skip
+        got = read_body(body, kind=kind, gzip=gzip, max_bytes=100, max_items=20, now=NOW, redactor=REDACTOR)
     except Refused as refused:
         assert refused.status in (400, 413) and refused.cause and refused.remedy  # noqa: PT017
     else:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from connectors.feedback import Faulty, instant, parse
+from connectors.feedback import Faulty, Feedback, Survey, instant, parse
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -77,3 +77,38 @@ def test_ratings_are_scaled_and_state_their_scale() -> None:
 
 def test_thousands_of_unknown_members_earn_a_short_answer() -> None:
     assert len(faults(**{f"k{n}": n for n in range(5000)})) == 6
+
+
+def test_a_survey_states_its_scale_or_has_the_usual_one() -> None:
+    def survey(**fields: object) -> Survey | None:
+        return parse({"source": "s", "id": "1", "survey": fields}, now=NOW).survey
+
+    assert survey(kind="nps", value=9) == Survey(kind="nps", value=9, low=0, high=10)
+    assert survey(kind="csat", value=4) == Survey(kind="csat", value=4, low=1, high=5)
+    assert survey(kind="ces", value=2, min=1, max=5) == Survey(kind="ces", value=2, low=1, high=5)
+    wrongs = ({"kind": "nps", "value": 11}, {"kind": "x", "value": 1}, {"kind": "nps"}, 9, {"kind": [], "value": 1})
+    for wrong in wrongs:
+        assert "survey" in faults(survey=wrong)
+
+
+def test_a_score_stands_for_the_rating_where_there_is_none() -> None:
+    nps = {"kind": "nps", "value": 9}
+    assert parse({"source": "s", "id": "1", "survey": nps}, now=NOW).rating == 0.9
+    assert parse({"source": "s", "id": "1", "survey": nps, "rating": {"value": 1, "max": 2}}, now=NOW).rating == 0.5
+
+
+def test_only_customers_speak() -> None:
+    def item(**fields: object) -> Feedback:
+        return parse({"source": "s", "id": "1", "conversation_id": "c", **fields}, now=NOW)
+
+    assert item(text="late").speaks and item(text="late", turn="customer_message").speaks
+    assert not item(text=" \n").speaks and not item(survey={"kind": "nps", "value": 9}).speaks
+    for turn in ("agent_reply", "solved", "reopened"):
+        assert not item(text="we are sorry", turn=turn).speaks
+        assert item(text="we are sorry", turn=turn).text == "", "an agent's words are not kept"
+    assert not item(text="late", deleted=True).speaks
+
+
+def test_a_turn_is_known_and_belongs_to_a_conversation() -> None:
+    assert "customer_message" in faults(turn="hello", conversation_id="c")["turn"]
+    assert "turn" in faults(turn="solved")["conversation_id"]

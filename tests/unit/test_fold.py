@@ -122,3 +122,35 @@ def test_an_item_from_a_clock_that_runs_ahead_does_not_carry_the_watermark_beyon
 def test_the_greatest_version_is_a_version_like_any_other() -> None:
     top = folded(scored("a", 2**63 - 2), scored("a", 2**63 - 1, mood="positive"))
     assert [cell.sentiment for cell in top.cells] == ["positive"]
+
+
+def silent(name: str, version: int = 1, **fields: Any) -> Scored:
+    """A score without a comment: no words, so no prediction."""
+    return scored(name, version, **{"text": "", **fields})
+
+
+def test_what_has_no_words_is_kept_and_counts_nowhere() -> None:
+    watermark = NOW - timedelta(minutes=1)
+    changes = folded(silent("a", minutes_ago=30), watermark=watermark)
+    ((_, held),) = changes.items.values()
+    assert held.silent and held.cell is None
+    assert (changes.cells, changes.counted, changes.late, changes.expired, changes.silent) == ({}, [], [], 0, 1)
+
+
+def test_a_comment_that_follows_its_score_counts_as_new() -> None:
+    first = folded(silent("a", 1))
+    second = folded(scored("a", 2), held=held_after(first))
+    assert len(second.counted) == 1 and second.replaced == 0
+    assert [tally.count for tally in second.cells.values()] == [1]
+
+
+def test_words_that_are_taken_back_are_retracted_and_their_score_stays() -> None:
+    first = folded(scored("a", 1))
+    second = folded(silent("a", 2), held=held_after(first))
+    assert [tally.count for tally in second.cells.values()] == [-1]
+    assert second.retracted == 1 and next(iter(held_after(second).values())).silent
+
+
+def test_what_has_no_words_and_is_past_retention_keeps_nothing() -> None:
+    changes = folded(silent("a", minutes_ago=RETENTION / timedelta(minutes=1) + 5))
+    assert not next(iter(held_after(changes).values())).silent and changes.expired == 0
