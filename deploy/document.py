@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from pipeline.metrics import document
+from pipeline.metrics import CONNECTOR, document
 
 FILE: Final = Path(__file__).parents[1] / "docs" / "metrics.md"
 
@@ -30,10 +30,17 @@ Each worker answers `GET /metrics` in Prometheus' text format. This page is made
 
 """
 
+CONNECTORS: Final = """
+## Connectors
+
+`ovoz ingest` answers `GET /metrics` too; for each `[[connector]]` table it shows these beside those of the HTTP intake.
+
+"""
+
 
 def page() -> str:
     """The whole of docs/metrics.md."""
-    return BEFORE + document()
+    return BEFORE + document() + CONNECTORS + document(CONNECTOR)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,12 +22,17 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from pipeline.author import AuthorKeyError, load_key
 from pipeline.bus import BrokerAway, Bus
+from pipeline.connector_metrics import ConnectorMetrics
+from pipeline.drive import Drive
+from pipeline.hooks import PREFIX, Hooks
 from pipeline.intake_access import IntakeError, check_exposure, check_host, check_token
 from pipeline.intake_body import Kind, Refused, Sorted, is_gzip, kind_of, read_body, too_large
 from pipeline.intake_metrics import CONTENT_TYPE, IntakeMetrics
 from pipeline.publisher import Hold, Overloaded, Publisher
 from pipeline.redact import Redactor
-from pipeline.settings import Ingest, Settings
+from pipeline.settings import Ingest, Settings, SettingsError
+from pipeline.sink import Sink
+from pipeline.store.engine import StoreError
 from pipeline.topics import Topics
 
 log = logging.getLogger("ovoz.intake")
@@ -57,12 +64,14 @@ class Intake:
         metrics: IntakeMetrics,
         redactor: Redactor,
         openapi: bytes,
+        hooks: Hooks | None = None,
     ) -> None:
         self._settings = settings
         self._publisher = publisher
         self._metrics = metrics
         self._redactor = redactor
         self._openapi = openapi
+        self._hooks = hooks
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="intake")
         metrics.gauge("in_flight_items", "Items that wait for the broker", lambda: publisher.items)
         metrics.gauge(
@@ -81,6 +90,9 @@ class Intake:
         add("GET", "/readyz", self._readyz)
         add("GET", "/metrics", self._metrics_text)
         add("GET", "/openapi.yaml", self._openapi_text)
+        if self._hooks is not None:
+            # No token and no check of the host: each hook proves its sender by the vendor's own signature.
+            add("*", f"{PREFIX}{{name}}", self._hooks.handle)
         return app
 
     def close(self) -> None:
@@ -236,12 +248,16 @@ class Crowded(asyncio.Protocol):
 
 
 async def serve(
-    settings: Settings, *, stop: asyncio.Event, ready: Callable[[str], None] | None = None
+    settings: Settings,
+    *,
+    stop: asyncio.Event,
+    ready: Callable[[str], None] | None = None,
+    environ: Mapping[str, str] = os.environ,
 ) -> None:
-    """Answer until `stop` is set, then let requests under way finish (at most 5 s).
+    """Answer and follow connectors until `stop` is set, then let requests under way finish (at most 5 s).
 
-    Starts and goes on while the broker is away. `ready` is given the URL once it listens.
-    Raises IntakeError, AuthorKeyError.
+    Starts and goes on while the broker is away. `ready` is given the URL once it listens; `environ` holds the
+    connectors' secrets. Raises IntakeError, AuthorKeyError, SettingsError, StoreError.
     """
     ingest, loop = settings.ingest, asyncio.get_running_loop()
     try:
@@ -252,15 +268,37 @@ async def serve(
     key = await asyncio.to_thread(load_key, ingest.author_key_file, ingest.data_dir)
     openapi = await asyncio.to_thread(OPENAPI.read_bytes)
     metrics = IntakeMetrics()
+    bus = Bus(settings.kafka, delivery_timeout_s=DELIVERY_TIMEOUT_S)
     publisher = Publisher(
-        Bus(settings.kafka, delivery_timeout_s=DELIVERY_TIMEOUT_S),
+        bus,
         Topics.of(settings.kafka).raw.name,
         settings.kafka.bootstrap,
         max_items=ingest.max_in_flight_items,
         max_bytes=HELD_BODIES * ingest.max_body_bytes,
         observe=metrics.publish_s.observe,
     )
-    intake = Intake(ingest, publisher, metrics, Redactor(settings.privacy, key), openapi)
+    redactor = Redactor(settings.privacy, key)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(publisher.close)
+        drive = None
+        if settings.connector:
+            sink = Sink(publisher, bus, Topics.of(settings.kafka).dead.name)
+            counted = ConnectorMetrics(metrics.registry)
+            drive = await stack.enter_async_context(Drive(settings, environ, sink, redactor, counted))
+        intake = Intake(ingest, publisher, metrics, redactor, openapi, drive.hooks if drive else None)
+        stack.callback(intake.close)
+        await _answer(ingest, intake, publisher, drive, stop, ready)
+
+
+async def _answer(
+    ingest: Ingest,
+    intake: Intake,
+    publisher: Publisher,
+    drive: Drive | None,
+    stop: asyncio.Event,
+    ready: Callable[[str], None] | None,
+) -> None:
+    loop = asyncio.get_running_loop()
     runner = web.AppRunner(intake.app(), access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     await runner.setup()
     http = runner.server
@@ -293,6 +331,8 @@ async def serve(
         host, port = server.sockets[0].getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         log.info("intake on %s", url)
+        if drive is not None:
+            drive.start()
         if ready is not None:
             ready(url)
         try:
@@ -301,8 +341,6 @@ async def serve(
             server.close()
     finally:
         await runner.cleanup()
-        await publisher.close()
-        intake.close()
 
 
 def run(settings: Settings) -> int:
@@ -317,7 +355,7 @@ def run(settings: Settings) -> int:
 
     try:
         asyncio.run(main())
-    except (IntakeError, AuthorKeyError) as error:
+    except (IntakeError, AuthorKeyError, SettingsError, StoreError) as error:
         print(f"ovoz ingest: {error}", file=sys.stderr)
         return 1
     return 0

@@ -17,35 +17,35 @@ class IntakeMetrics:
     """Counters of one intake process. Labels are bounded: HTTP statuses, and names of feedback fields."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
         self._requests = Counter(
             "feedback_intake_requests",
             "Requests by HTTP status of the answer",
             ["status"],
-            registry=self._registry,
+            registry=self.registry,
         )
         self.accepted = Counter(
-            "feedback_intake_accepted_items", "Items that the broker acknowledged", registry=self._registry
+            "feedback_intake_accepted_items", "Items that the broker acknowledged", registry=self.registry
         )
         self._rejected = Counter(
             "feedback_intake_rejected_items",
             "Faults of refused items by field; `item`: the item as a whole, `other`: unknown fields",
             ["field"],
-            registry=self._registry,
+            registry=self.registry,
         )
         self.body_bytes = Counter(
-            "feedback_intake_body_bytes", "Bytes of request bodies as received", registry=self._registry
+            "feedback_intake_body_bytes", "Bytes of request bodies as received", registry=self.registry
         )
         self.publish_s = Histogram(
             "feedback_intake_publish_seconds",
             "Seconds from handing a batch to the broker's client to its acknowledgement",
             buckets=PUBLISH_BUCKETS_S,
-            registry=self._registry,
+            registry=self.registry,
         )
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Show `read()` as the gauge `feedback_intake_<name>` on each scrape."""
-        Gauge(f"feedback_intake_{name}", text, registry=self._registry).set_function(read)
+        Gauge(f"feedback_intake_{name}", text, registry=self.registry).set_function(read)
 
     def answered(self, status: int) -> None:
         """Count one answer."""
@@ -59,4 +59,4 @@ class IntakeMetrics:
 
     def render(self) -> bytes:
         """The exposition text. Takes milliseconds: call it off the event loop."""
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)

@@ -22,7 +22,7 @@ from pipeline.store.read import Snapshot
 from pipeline.windows import SCORE_UNIT
 
 OTHER: Final = "other"
-DEAD_STAGES: Final = frozenset({"classify", "fold", "replay"})
+DEAD_STAGES: Final = frozenset({"classify", "connector", "fold", "replay"})
 DEAD_REASONS: Final = frozenset({"csv", "empty", "encoding", "json", "model", "schema", "schema_version", "too_long"})
 
 LATENCY_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60, 300)
@@ -110,6 +110,35 @@ WORKER: Final = (
     _gauge("feedback_worker_info", "Constant 1: what this worker runs.", "version", "stage", "model"),
 )  # fmt: skip
 
+CONNECTOR: Final = (
+    _gauge("feedback_connector_state", "1 for the one that it is: running, backing_off, waiting, stopped.",
+           "connector", "instance", "state"),
+    _gauge("feedback_connector_last_success_timestamp_seconds", "When the service last answered, or called.",
+           "connector", "instance"),
+    _gauge("feedback_connector_last_event_timestamp_seconds", "Event time of the newest item taken.",
+           "connector", "instance"),
+    _gauge("feedback_connector_lag_seconds", "From when the newest item of the last step was said to when the broker "
+           "had it.", "connector", "instance"),
+    _gauge("feedback_connector_quota_remaining", "Requests left of the service's allowance, where it says so.",
+           "connector", "instance"),
+    _counter("feedback_connector_requests_total", "Requests to the service, by status (2xx … 5xx, or failed).",
+             "connector", "instance", "outcome"),
+    _counter("feedback_connector_verdicts_total", "Steps that ended early: retryable, expired, permanent, error.",
+             "connector", "instance", "verdict"),
+    _counter("feedback_connector_throttled_total", "Answers with status 429.", "connector", "instance"),
+    _counter("feedback_connector_deliveries_total", "Webhook requests: stored, repeated, handshake, late, failed.",
+             "connector", "instance", "outcome"),
+    _counter("feedback_connector_refused_total", "Webhook requests that were not believed, by reason.",
+             "connector", "instance", "reason"),
+    _counter("feedback_connector_signature_failures_total", "Webhook requests without the right signature or secret.",
+             "connector", "instance"),
+    _counter("feedback_connector_gaps_total", "Gaps that no later request can close.", "connector", "instance"),
+    _counter("feedback_connector_items_total", "Items that the broker acknowledged.", "connector", "instance"),
+    _counter("feedback_connector_skipped_total", "Parts of answers that could not be read: dead letters.",
+             "connector", "instance"),
+)  # fmt: skip
+"""The intake shows these, one series an instance of a [[connector]] table."""
+
 
 class Bound:
     """Keeps a label within its limit: the first `limit` values keep their name, the rest become `other`."""
@@ -144,7 +173,7 @@ class WorkerMetrics:
         self._made: dict[str, Any] = {}
         for definition in WORKER:
             if not definition.stored:
-                self._made[definition.name] = _make(definition, self.registry)
+                self._made[definition.name] = make(definition, self.registry)
         overflow = self._made["feedback_label_overflow_total"]
         self.source = Bound(labels.max_sources, overflow.labels("source").inc)
         self.topic = Bound(labels.max_topics, overflow.labels("topic").inc)
@@ -223,7 +252,8 @@ def _family(definition: Definition) -> GaugeMetricFamily:
     return GaugeMetricFamily(definition.name, definition.help, labels=definition.labels)
 
 
-def _make(definition: Definition, registry: CollectorRegistry) -> Any:
+def make(definition: Definition, registry: CollectorRegistry) -> Any:
+    """The metric of a definition, in a registry."""
     if definition.kind == "counter":
         return Counter(definition.name, definition.help, definition.labels, registry=registry)
     if definition.kind == "gauge":
@@ -231,10 +261,10 @@ def _make(definition: Definition, registry: CollectorRegistry) -> Any:
     return Histogram(definition.name, definition.help, definition.labels, buckets=definition.buckets, registry=registry)
 
 
-def document() -> str:
-    """The table of the worker's metrics as Markdown, for docs/metrics.md."""
+def document(definitions: Iterable[Definition] = WORKER) -> str:
+    """A table of metrics as Markdown, for docs/metrics.md."""
     lines = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
-    for one in WORKER:
+    for one in definitions:
         labels = ", ".join(f"`{label}`" for label in one.labels) or "–"
         lines.append(f"| `{one.name}` | {one.kind} | {labels} | {one.help} |")
     return "\n".join(lines) + "\n"

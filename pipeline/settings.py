@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Final
 
 from pipeline import settings_kinds as kinds
 from pipeline.settings_kinds import setting
+
+HOOK_BODY_BYTES: Final = 1_048_576
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +78,15 @@ class Ingest:
         "Without it author.key in data_dir is used, and made on first use.",
         example="/run/secrets/author.key",
     )
+    public_url: str | None = setting(
+        None, kinds.web_url(),
+        "Address under which services reach the webhooks, as their signatures may cover it; without it the one "
+        "that they call.", example="https://hooks.example.com",
+    )  # fmt: skip
+    lease_s: float = setting(
+        15.0, kinds.number(1, 3600, "seconds"),
+        "How long a connector stays with a process that died before another takes it over, in seconds.",
+    )  # fmt: skip
     tokens: tuple[Token, ...] = ()
 
 
@@ -187,6 +199,23 @@ class Labels:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Connector:
+    """One [[connector]] table. `use` names a connector, or `package.module:name` of another package; `name` is
+    this instance of it. `options` are the connector's own keys, read when it is built; `origins` says where each
+    key stands.
+    """
+
+    use: str
+    name: str
+    workspace: str = "default"
+    every_s: float | None = None
+    modes: tuple[str, ...] = ()
+    max_body_bytes: int = HOOK_BODY_BYTES
+    options: Mapping[str, Any] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything a process needs to know; the defaults run on one machine."""
 
@@ -198,6 +227,7 @@ class Settings:
     worker: Worker = field(default_factory=Worker)
     alerts: Alerts = field(default_factory=Alerts)
     labels: Labels = field(default_factory=Labels)
+    connector: tuple[Connector, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,13 +7,14 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import Field, dataclass, fields, replace
+from dataclasses import Field, dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.settings import Fault, Settings, SettingsError, Token
+from pipeline.connector_tables import read_tables
+from pipeline.settings import Connector, Fault, Settings, SettingsError, Token
 from pipeline.settings_kinds import Key, Wrong, kind_of, seen
 from pipeline.toml_lines import Path as Place
 from pipeline.toml_lines import line_of
@@ -42,7 +43,8 @@ def sections() -> Iterator[tuple[str, Any]]:
     """The name and the class of each section, in order."""
     default = Settings()
     for section in fields(Settings):
-        yield section.name, type(getattr(default, section.name))
+        if is_dataclass(value := getattr(default, section.name)):
+            yield section.name, type(value)
 
 
 def keys(section: Any) -> Iterator[tuple[Field[Any], Key]]:
@@ -113,6 +115,7 @@ class _Reader:
         self.origins: dict[tuple[str, str], str] = {}
         self._values: dict[tuple[str, str], Any] = {}
         self._faulty: set[tuple[str, str]] = set()
+        self._connectors: tuple[Connector, ...] = ()
 
     def take_file(self, file: Path, named_by: str) -> None:
         """Take what the file says."""
@@ -136,7 +139,10 @@ class _Reader:
         known = dict(sections())
         for name, table in data.items():
             where = f"{file}:{line((name,))}"
-            if name not in known:
+            if name == "connector":
+                self._connectors, wrong = read_tables(table, lambda *at: f"{file}:{line(('connector', *at))}")
+                self.faults += wrong
+            elif name not in known:
                 self._unknown_section(where, name, table, known)
             elif not isinstance(table, dict):
                 self._fault(where, name, kind_of(table), "a section", f"[{name}] and its keys below")
@@ -257,7 +263,7 @@ class _Reader:
                 self.origins.setdefault((section, field.name), "default")
             values = {name: value for (s, name), value in self._values.items() if s == section}
             settings = replace(settings, **{section: replace(getattr(settings, section), **values)})
-        return settings
+        return replace(settings, connector=self._connectors)
 
     def check_together(self, settings: Settings) -> None:
         """Faults that only two keys together can have."""

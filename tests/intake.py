@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,30 @@ import aiohttp
 from pipeline.bus import admin, read_offsets
 from pipeline.codec import decode_feedback
 from pipeline.ingest import serve
-from pipeline.settings import Ingest, Kafka, Settings
+from pipeline.settings import Connector, Ingest, Kafka, Settings, Store, Worker
 from pipeline.topics import Topics
 
 
 @asynccontextmanager
-async def running(folder: Path, bootstrap: str, **ingest: Any) -> AsyncIterator[aiohttp.ClientSession]:
+async def running(
+    folder: Path,
+    bootstrap: str,
+    *,
+    connectors: tuple[Connector, ...] = (),
+    environ: Mapping[str, str] | None = None,
+    worker: Worker | None = None,
+    **ingest: Any,
+) -> AsyncIterator[aiohttp.ClientSession]:
     """A client session on the intake's URL."""
-    settings = Settings(kafka=Kafka(bootstrap=bootstrap), ingest=Ingest(port=0, data_dir=folder, **ingest))
+    settings = Settings(
+        kafka=Kafka(bootstrap=bootstrap),
+        ingest=Ingest(port=0, data_dir=folder, **ingest),
+        store=Store(url=f"sqlite:///{folder}/ovoz.db"),
+        worker=worker or Worker(),
+        connector=connectors,
+    )
     stop, url = asyncio.Event(), asyncio.get_running_loop().create_future()
-    server = asyncio.create_task(serve(settings, stop=stop, ready=url.set_result))
+    server = asyncio.create_task(serve(settings, stop=stop, ready=url.set_result, environ=environ or {}))
     await asyncio.wait([server, url], return_when=asyncio.FIRST_COMPLETED)
     if server.done():
         await server

@@ -100,8 +100,8 @@ def requeue(ids: tuple[str, ...], everything: bool, reason: str | None, config: 
     """Put dead letters back into the raw topic, for another try: after a fix, or a new release.
 
     The bytes go back as they were; what is still unreadable becomes a dead letter again. Lines that
-    `ovoz replay` could not read cannot become readable here and are passed over: mend the file and replay
-    it again.
+    `ovoz replay` could not read, and what a connector could not read in a service's answer, cannot become
+    readable here and are passed over: mend the file and replay it, or backfill the connector.
 
     \b
     Example:
@@ -121,8 +121,8 @@ def requeue(ids: tuple[str, ...], everything: bool, reason: str | None, config: 
                 entries = read.dead_letters(connection, reason=reason, requeued=False, limit=ALL)
         else:
             entries = _find(engine, ids)
-        lines = [entry for entry in entries if entry.stage == "replay"]
-        entries = [entry for entry in entries if entry.stage != "replay"]
+        lines = [entry for entry in entries if entry.stage in ("replay", "connector")]
+        entries = [entry for entry in entries if entry not in lines]
         bus = Bus(settings.kafka)
         try:
             for start in range(0, len(entries), 500):
@@ -135,7 +135,8 @@ def requeue(ids: tuple[str, ...], everything: bool, reason: str | None, config: 
             bus.close()
     click.echo(f"put back {len(entries)}")
     if lines:
-        click.echo(f"passed over {len(lines)} lines of files: mend the files and replay them", err=True)
+        what = "mend the files and replay them; what a connector could not read comes again with `ovoz backfill`"
+        click.echo(f"passed over {len(lines)} that never were records: {what}", err=True)
     return FAILED if lines and not entries else DONE
 
 

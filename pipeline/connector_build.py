@@ -1,0 +1,91 @@
+"""From a [[connector]] table to a connector that can run, or to every fault in the table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import get_args
+
+from connectors import connector as contract
+from connectors.option import Misconfigured, Secret, options, read
+from connectors.registry import Context, Declaration, UnknownConnector, declaration
+from pipeline.connector_tables import RESERVED
+from pipeline.conversion import Origin
+from pipeline.settings import Connector, Fault, SettingsError
+from pipeline.settings_file import toml
+from pipeline.settings_kinds import kind_of, seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A connector ready to run. `reader`, `receiver`: its sides, as far as the settings ask for them."""
+
+    table: Connector
+    declaration: Declaration
+    origin: Origin
+    reader: contract.Reader | None
+    receiver: contract.Receiver | None
+
+    @property
+    def every_s(self) -> float:
+        """Seconds from one poll to the next."""
+        return self.table.every_s or self.declaration.every_s
+
+
+def build(table: Connector, context: Context, environ: Mapping[str, str]) -> Built:
+    """Build what a table describes. Raises SettingsError with every fault in it."""
+    found = faults(table, environ)
+    if found:
+        raise SettingsError(found)
+    declared = declaration(table.use)
+    made = declared.build(read(declared.config, table.options, environ), context)
+    modes = table.modes or declared.modes
+    asked = isinstance(made, contract.Reader) and not {"poll", "stream"}.isdisjoint(modes)
+    return Built(
+        table=table,
+        declaration=declared,
+        origin=Origin(
+            source=declared.name, instance=table.name, channel=declared.channel, workspace=table.workspace
+        ),
+        reader=made if asked and isinstance(made, contract.Reader) else None,
+        receiver=made if "webhook" in modes and isinstance(made, contract.Receiver) else None,
+    )
+
+
+def faults(table: Connector, environ: Mapping[str, str]) -> list[Fault]:
+    """Everything that is wrong with a table, secrets that are missing included; values of secrets are not shown."""
+
+    def place(key: str) -> str:
+        return table.origins.get(key) or table.origins.get("", "connector")
+
+    try:
+        declared = declaration(table.use)
+    except UnknownConnector as error:
+        expected = str(error).partition("; ")[2] or str(error)
+        return [Fault(where=place("use"), key=f"connector.{table.name}.use", found=seen(table.use), expected=expected,
+                      instead='use = "…", a name that `ovoz connectors` lists')]  # fmt: skip
+    out = []
+    if strange := [mode for mode in table.modes if mode not in declared.modes]:
+        out.append(Fault(where=place("modes"), key=f"connector.{table.name}.modes", found=seen(strange[0]),
+                         expected=f"a mode that {declared.name} has: {', '.join(declared.modes)}",
+                         instead=f"modes = {toml([declared.modes[0]])}"))  # fmt: skip
+    try:
+        read(declared.config, table.options, environ)
+    except Misconfigured as error:
+        about = options(declared.config)
+        for one in error.faults:
+            given = table.options.get(one.field)
+            secret = False
+            if one.field in about:
+                kind = about[one.field][1]
+                secret = Secret in (kind, *get_args(kind))
+                example = about[one.field][0].example
+                instead = f"{one.field} = {toml(example) if example is not None else '…'}"
+            else:
+                instead = f"one of {', '.join((*about, *RESERVED))}"
+            found = "nothing" if one.field not in table.options else kind_of(given) if secret else seen(given)
+            unknown = one.field not in about
+            out.append(Fault(where=place(one.field), key=f"connector.{table.name}.{one.field}",
+                             found="an unknown key" if unknown else found,
+                             expected=one.reason.removeprefix("must be "), instead=instead))  # fmt: skip
+    return out
