@@ -23,8 +23,8 @@ class Sample:
     `score` is P(positive) − P(negative), −1..1.
     `model` is `name@hash` of the weights that scored it. `certainty` is the probability of `topic`,
     `urgency` 0..1 where the model says it. `author` is the keyed hash, `""` where there is none, as with
-    `customer` and `touchpoint`. `copy_of` is set for a near-duplicate: the id of the text that it repeats
-    (alerts.duplicates), which is its own id for the first of them once there are others.
+    `customer` and `touchpoint`; `new_author`: first heard of within the day before. `copy_of`: the id of the
+    item that it nearly repeats (alerts.duplicates), `""` for what nothing like was seen before.
     """
 
     feedback_id: str
@@ -43,12 +43,8 @@ class Sample:
     author: str = ""
     customer: str = ""
     touchpoint: str = ""
+    new_author: bool = False
     copy_of: str = ""
-
-    @property
-    def copied(self) -> bool:
-        """Whether it repeats an earlier item, so that it is no evidence of its own."""
-        return self.copy_of not in ("", self.feedback_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

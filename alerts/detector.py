@@ -88,6 +88,7 @@ class Spike:
     """The kind `spike` (alerts.kind.Detector)."""
 
     fades: Final = True
+    takes_copies: Final = False
 
     def start(self) -> Memory:
         """Nothing seen: the prior."""

@@ -50,12 +50,18 @@ class Detector(Protocol):
         """Whether an incident ends once nothing spoke for it during the rule's `resolve_after`."""
         ...
 
+    @property
+    def takes_copies(self) -> bool:
+        """Whether near-duplicates (`copy_of`) are items too. Otherwise they are counted as evidence only."""
+        ...
+
     def start(self) -> Any:
         """The memory of a series that has seen nothing."""
         ...
 
     def observe(self, memory: Any, rule: Rule, sample: Sample, at_s: float, life: Life) -> tuple[Any, Verdict]:
-        """Take one more item, no earlier than the last one. Near-duplicates do not come here."""
+        """Take one more item, no earlier than the last one. For one that is a near-duplicate, and not taken,
+        only the verdict's `matched` is used."""
         ...
 
     def tick(self, memory: Any, rule: Rule, now_s: float, life: Life, *, behind: bool) -> tuple[Any, Verdict]:

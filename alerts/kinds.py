@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from alerts.brigade import Brigade
 from alerts.detector import Spike
 from alerts.kind import Detector
 from alerts.severe import Severe
@@ -14,4 +15,5 @@ KINDS: Final[Mapping[str, Detector]] = {
     "spike": Spike(),
     "threshold": Threshold(),
     "severe": Severe(),
+    "brigade": Brigade(),
 }

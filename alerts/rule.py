@@ -220,6 +220,10 @@ KINDS: Final[Mapping[str, Kind]] = {
         defaults={"resolve_after_s": 4 * 3600.0, "severity": "critical"},
         needs=(("urgency", "concerns", "words", "customers"),),
     ),
+    "brigade": Kind(
+        keys=("window", "min_items", "min_authors", "new_authors", "resolve_after"),
+        defaults={"group_by": (), "window_s": 3600.0, "min_items": 10, "resolve_after_s": 7200.0, "severity": "info"},
+    ),
 }
 
 _Readers = Mapping[str, tuple[str, Callable[[object], object]]]
@@ -248,6 +252,8 @@ _READERS: Final[_Readers] = {
     "urgency": ("urgency", values.number(0, 1)),
     "concerns": ("concerns", values.listed(values.one_of(CONCERNS))),
     "words": ("words", values.listed(values.word)),
+    "min_authors": ("min_authors", values.whole(1, 50)),
+    "new_authors": ("new_authors", values.number(0, 1)),
     "require": ("require", values.one_of(("any", "all"))),
     "for": ("for_s", values.duration("1s", "7d")),
     "keep_firing_for": ("keep_firing_for_s", values.duration("1s", "7d")),

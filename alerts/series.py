@@ -82,7 +82,7 @@ def step(state: State, rule: Rule, sample: Sample, at_s: float) -> tuple[State, 
     state, changes = tick(state, rule, at_s)
     detector = KINDS[state.kind]
     memory, verdict = detector.observe(state.memory, rule, sample, at_s, state.life)
-    if sample.copied:
+    if sample.copy_of and not detector.takes_copies:
         return replace(state, life=gather_copy(state.life, at_s, matched=verdict.matched)), changes
     life = gather(state.life, verdict.onset_s, sample, at_s, matched=verdict.matched)
     if verdict.speaks:

@@ -27,6 +27,7 @@ class Severe:
     """The kind `severe` (alerts.kind.Detector). Its memory: why the newest severe items were, newest first."""
 
     fades: Final = True
+    takes_copies: Final = False
     _KEPT: Final = 5
 
     def start(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ class Threshold:
     """The kind `threshold` (alerts.kind.Detector)."""
 
     fades: Final = False
+    takes_copies: Final = False
 
     def start(self) -> Slices:
         """No items."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 from alerts.alert import MAX_EVIDENCE, Alert, Labels, fingerprint, incident, moment
 from alerts.hours import opens_at
 from alerts.kinds import KINDS
+from alerts.life import Life
 from alerts.quotes import clean, harmless
 from alerts.rule import Rule
 from alerts.series import Change
+
+SUSPECT_COPIES: Final = 10
 
 
 def labels_of(rule: Rule, series: Labels) -> Labels:
@@ -53,12 +57,16 @@ def _not_before(rule: Rule, change: Change) -> datetime | None:
 
 def _annotations(rule: Rule, series: Labels, change: Change, dashboard_url: str | None) -> dict[str, str]:
     state, life = change.state, change.state.life
+    assert life.since_s is not None  # noqa: S101
     what = harmless(", ".join(f"{name} {value}" for name, value in series if value)) or "all feedback"
     told = KINDS[state.kind].explain(state.memory, rule, life)
     annotations = {
         "summary": f"{rule.summary or told.title}: {what}",
-        "description": told.description,
+        "description": " ".join(filter(None, [told.description, _copies(life)])),
         **told.figures,
+        "since": f"{moment(life.since_s if life.onset_s is None else life.onset_s):%Y-%m-%dT%H:%M:%SZ}",
+        "raw_matched": str(life.matched + life.copies),
+        "raw_total": str(life.total + life.copied),
         "model": clean(life.model, 120),
     }
     quotes = life.quotes[: -MAX_EVIDENCE - 1 : -1]
@@ -71,3 +79,11 @@ def _annotations(rule: Rule, series: Labels, change: Change, dashboard_url: str 
     if dashboard_url:
         annotations["dashboard_url"] = dashboard_url
     return annotations
+
+
+def _copies(life: Life) -> str:
+    """What became of near-duplicates, where there were any."""
+    if not life.copied:
+        return ""
+    said = f"{life.copied} more repeated one of these nearly word for word and do not count."
+    return f"{said} Suspected brigade." if life.copies >= max(SUSPECT_COPIES, life.matched) else said

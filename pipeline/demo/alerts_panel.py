@@ -44,23 +44,27 @@ def topic(alert: Alert) -> str:
     return dict(alert.labels).get("topic", alert.rule)
 
 
-def _firing(alert: Alert, midnight: datetime, told: Mapping[tuple[str, bool], float], rows: int) -> list[Text]:
+def numbers(alert: Alert) -> str:
+    """The alert's evidence in numbers, in short."""
     notes = alert.annotations
+    if "baseline" not in notes:
+        return notes["description"]
+    return f"{notes['negative']} of {notes['total']} negative, usual {float(notes['baseline']):.0%}"
+
+
+def _firing(alert: Alert, midnight: datetime, told: Mapping[tuple[str, bool], float], rows: int) -> list[Text]:
     since = clock((alert.starts_at - midnight).total_seconds())
     head = Text.assemble(("● ", f"bold {BAD}"), (topic(alert), f"bold {BAD}"), (f"  firing since {since}", BAD))
     seconds = told.get((alert.incident[:SHORT], False))
     head.append("  telling …" if seconds is None else f"  told in {seconds:.1f} s", DIM)
-    counts = Text.assemble("  ", (f"{notes['negative']} of {notes['total']}", "bold"), " negative ")
-    counts.append(f"({float(notes['share']):.0%}, usual {float(notes['baseline']):.0%})", DIM)
+    counts = Text(f"  {numbers(alert)}", DIM)
     quotes = [Text(f"  “{one_line(quote.text)}”", f"italic {PLAIN}") for quote in alert.evidence]
     return [head, counts, *quotes][: max(rows, 1)]
 
 
 def _resolved(alert: Alert, midnight: datetime, told: Mapping[tuple[str, bool], float]) -> list[Text]:
-    notes = alert.annotations
     start, end = (
         clock((at - midnight).total_seconds()) if at is not None else "…" for at in (alert.starts_at, alert.ends_at)
     )
     line = Text.assemble(("✓ ", f"bold {GOOD}"), (topic(alert), "bold"), (f"  resolved {start}–{end}", GOOD))
-    counts = Text(f"  {notes['negative']} of {notes['total']} negative, usual {float(notes['baseline']):.0%}", DIM)
-    return [line, counts]
+    return [line, Text(f"  {numbers(alert)}", DIM)]

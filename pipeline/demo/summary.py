@@ -8,7 +8,7 @@ from datetime import datetime
 
 from alerts.alert import Alert
 from pipeline.audit import Audit
-from pipeline.demo.alerts_panel import SHORT, topic
+from pipeline.demo.alerts_panel import SHORT, numbers, topic
 from pipeline.demo.day import INCIDENT_S, WORKSPACE, clock
 from pipeline.demo.reading import Reading
 
@@ -117,6 +117,4 @@ def _alert(alert: Alert, outcome: Outcome) -> list[str]:
         return [line, f"{topic(alert)}: still firing"]
     end = f"{topic(alert)}: resolved {clock((alert.ends_at - outcome.midnight).total_seconds())}"
     heard = "told" if (mark, True) in outcome.told else "not told"
-    notes = alert.annotations
-    counts = f"{notes['negative']} of {notes['total']} negative, usual {float(notes['baseline']):.0%}"
-    return [line, f"{end} ({heard}); {counts}"]
+    return [line, f"{end} ({heard}); {numbers(alert)}"]

@@ -77,6 +77,7 @@ item: Final = sa.Table(
     sa.Index("item_minute", "workspace", "minute"),
     sa.Index("item_conversation", "workspace", "conversation_id"),
     sa.Index("item_survey", "workspace", "survey", "created_us"),
+    sa.Index("item_author", "workspace", "author_hash"),
 )
 
 # Counts by tumbling minute of event time.
@@ -151,6 +152,17 @@ detector: Final = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("due_us", sa.BigInteger),
     sa.Index("detector_due", "workspace", "due_us"),
+)
+
+# The newest distinct texts of each workspace, as MinHash (alerts.duplicates).
+signature: Final = sa.Table(
+    "signature",
+    metadata,
+    sa.Column("workspace", sa.Text, primary_key=True),
+    sa.Column("number", sa.BigInteger, primary_key=True),
+    sa.Column("feedback_id", sa.Text, nullable=False),
+    sa.Column("at_us", sa.BigInteger, nullable=False),
+    sa.Column("signature", sa.LargeBinary, nullable=False),
 )
 
 # One row an incident: its life, and how far each receiver has been told (the outbox).

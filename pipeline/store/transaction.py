@@ -22,6 +22,7 @@ from pipeline.fold import Changes, Held, Horizon, Identity, fold
 from pipeline.ledger import Ledger, Span, runs
 from pipeline.records import DeadLetter, RawPosition, Scored
 from pipeline.store import incidents, schema
+from pipeline.store.duplicates import Marker
 from pipeline.store.engine import insert, transaction
 from pipeline.store.rows import NOTHING_COUNTED, dead_row, held, item_row, micros, moment
 
@@ -83,6 +84,7 @@ class Store:
     ) -> None:
         self._engine = engine
         self._detection = detection
+        self._marker = Marker()
         self._reviewed: set[str] = set()
         self._retention = retention
         self._late_after = late_after
@@ -219,7 +221,7 @@ class Store:
         ]
         if not samples:
             return ()
-        return incidents.observe(connection, self._detection, samples)
+        return incidents.observe(connection, self._detection, self._marker.mark(connection, samples))
 
     def tick(
         self, workspace: str, partition_of_scored: tuple[str, int], *, stream_now: datetime, behind: bool = False
