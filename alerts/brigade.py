@@ -60,7 +60,7 @@ class Brigade:
             held = replace(held, authors=(*held.authors, author), new=held.new + sample.new_author)
         speaks = _campaign(held, rule)
         onset_s = held.first_s if life.onset_s is None else life.onset_s
-        return (*kept, held)[-CLUSTERS:], Verdict(open_ or speaks, onset_s, matched=True, speaks=speaks)
+        return (*kept, held)[-CLUSTERS:], Verdict(open_ or speaks, onset_s, matched=speaks, speaks=speaks)
 
     def tick(
         self, memory: tuple[Cluster, ...], rule: Rule, now_s: float, life: Life, *, behind: bool

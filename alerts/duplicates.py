@@ -45,8 +45,9 @@ _PRIME: Final = np.uint64(0x100000001B3)
 _QUOTED = re.compile(r"^[ \t]*>.*$", re.MULTILINE)
 # What mail programs write above the message that they quote, in the languages of the model.
 _REPLY = re.compile(
-    r"^\s*(?:-{2,}.{0,40}-{2,}\s*$|(?:on|am|le|el|il|em|a)\b.{5,120}"
-    r"(?:wrote|schrieb|a écrit|escribió|ha scritto|escreveu)\s*:\s*$|.{5,120}(?:пишет|писал\(а\)|yazdı|yozdi)\s*:?\s*$)",
+    r"^[ \t]*(?:-{2,}.{0,40}-{2,}[ \t]*$|(?:on|am|le|el|il|em|a)\b.{5,120}"
+    r"(?:wrote|schrieb|a écrit|escribió|ha scritto|escreveu)[ \t]*:[ \t]*$"
+    r"|.{5,120}(?:пишет|писал\(а\)|yazdı|yozdi)[ \t]*:?[ \t]*$)",
     re.IGNORECASE | re.MULTILINE,
 )
 _LINK = re.compile(r"https?://\S+|www\.\S+|[@#]\w+")
@@ -69,6 +70,7 @@ def essence(text: str) -> str:
 
     Where a reply adds next to nothing, it is what it quotes.
     """
+    text = text[: 8 * LONGEST]
     quoted = _QUOTED.search(text)
     cut = _REPLY.search(text)
     own = text
