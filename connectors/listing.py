@@ -103,7 +103,7 @@ async def newest_first(
         page = await fetch(after)
         fresh = tuple(item for item in page.items if item.external_id and seen.fresh(item))
         for item in page.items:
-            noted[_digest(item)] = _second(item)
+            noted |= (digest(item),)
             oldest = min(oldest, item.created_at) if oldest else item.created_at
         if len(noted) > 4 * keep:
             noted = dict(sorted(noted.items(), key=lambda entry: entry[1], reverse=True)[: keep + 1])
@@ -151,6 +151,11 @@ def _out_of_reach(seen: Seen, now: datetime, reach: timedelta | None) -> tuple[G
         return ()
     since, edge = datetime.fromtimestamp(before, UTC), now - reach
     return (Gap(since=since, until=edge, reason=f"the service lists {reach.days} days"),) if since < edge else ()
+
+
+def digest(item: Item) -> tuple[str, int]:
+    """What is remembered of an item: (digest of id and version, second of the version)."""
+    return _digest(item), _second(item)
 
 
 def _second(item: Item) -> int:

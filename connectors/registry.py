@@ -14,13 +14,13 @@ from connectors.transport import Http
 # Name → module. A new connector is its module and its line here.
 SHIPPED: Final[Mapping[str, str]] = {
     "app_store": "connectors.reviews.app_store",
-    "imap": "connectors.mail.imap",
-    "kafka": "connectors.files.kafka_topic",
     "folder": "connectors.files.folder",
     "google_business": "connectors.reviews.google_business",
     "google_play": "connectors.reviews.google_play",
+    "imap": "connectors.mail.imap",
     "intercom": "connectors.chat.intercom",
     "kafka": "connectors.files.kafka_topic",
+    "mastodon": "connectors.social.mastodon",
     "reddit": "connectors.social.reddit",
     "rss": "connectors.social.rss",
     "slack": "connectors.chat.slack",
@@ -31,6 +31,7 @@ SHIPPED: Final[Mapping[str, str]] = {
     "typeform": "connectors.surveys.typeform",
     "webhook": "connectors.surveys.webhook",
     "whatsapp": "connectors.chat.whatsapp",
+    "x": "connectors.social.x",
     "yelp": "connectors.reviews.yelp",
     "youtube": "connectors.social.youtube",
     "zendesk": "connectors.chat.zendesk",

@@ -93,6 +93,18 @@ class Registering(Protocol):
         ...
 
 
+@runtime_checkable
+class Streaming(Protocol):
+    """A fake that streams. `tells`: what its stream tells besides what is new. `heartbeats`: how many it sent.
+
+    With `mute` it keeps connections open and sends nothing any more.
+    """
+
+    tells: frozenset[Verb]
+    heartbeats: int
+    mute: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handshake:
     """`answer`: the bytes that must come back, with a status below 300; None where any will do."""
@@ -134,6 +146,7 @@ class Running:
         self.seen: list[str] = []
         self._changed = asyncio.Condition()
         self._under_way = 0
+        self._open: dict[int, web.Request] = {}
         self.url = ""
         self._runner: web.AppRunner | None = None
 
@@ -160,6 +173,7 @@ class Running:
     async def _with_faults(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self.seen.append(f"{request.method} {request.path}")
         await self._count(1)
+        self._open[id(request)] = request
         try:
             if not self.faults:
                 return await handler(request)
@@ -177,7 +191,14 @@ class Running:
                 return response
             return web.Response(status=fault.status, headers=dict(fault.headers), body=fault.body)
         finally:
+            self._open.pop(id(request), None)
             await self._count(-1)
+
+    def hang_up(self) -> None:
+        """Break every connection that is being answered."""
+        for request in self._open.values():
+            if request.transport is not None:
+                request.transport.abort()
 
     async def wait_under_way(self, requests: int) -> None:
         """Return once exactly so many requests are being answered."""
@@ -196,6 +217,7 @@ FAKES: Final[Mapping[str, tuple[str, str]]] = {
     "google_business": ("connectors.fakes.google_business", "FakeGoogleBusiness"),
     "google_play": ("connectors.fakes.google_play", "FakeGooglePlay"),
     "intercom": ("connectors.fakes.intercom", "FakeIntercom"),
+    "mastodon": ("connectors.fakes.mastodon", "FakeMastodon"),
     "reddit": ("connectors.fakes.reddit", "FakeReddit"),
     "rss": ("connectors.fakes.rss", "FakeRss"),
     "slack": ("connectors.fakes.slack", "FakeSlack"),
@@ -206,6 +228,7 @@ FAKES: Final[Mapping[str, tuple[str, str]]] = {
     "typeform": ("connectors.fakes.typeform", "FakeTypeform"),
     "webhook": ("connectors.fakes.webhook", "FakeWebhook"),
     "whatsapp": ("connectors.fakes.whatsapp", "FakeWhatsApp"),
+    "x": ("connectors.fakes.x", "FakeX"),
     "yelp": ("connectors.fakes.yelp", "FakeYelp"),
     "youtube": ("connectors.fakes.youtube", "FakeYoutube"),
     "zendesk": ("connectors.fakes.zendesk", "FakeZendesk"),

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
 
-from connectors.connector import Item, Page, Permanent, Retryable
+from connectors.connector import Item, Page, Permanent, Reader, Refused, Request, Retryable
 from connectors.fakes.fake import Fault, Said
 from connectors.fakes.reddit import FakeReddit
 from connectors.fakes.rss import FakeRss
+from connectors.fakes.x import FakeX
 from connectors.fakes.youtube import FakeYoutube
 from connectors.fields import plain
 from connectors.option import Misconfigured, read
 from connectors.registry import declaration
+from connectors.social.mastodon import events
 from connectors.social.rss import parse
+from connectors.social.x import parse_line
 from tests.connectors import NOW, Bench, bench, items, read_all
 
 
@@ -226,3 +231,146 @@ async def test_reddits_user_agent_must_name_platform_app_version_and_user(agent:
     async with bench("reddit") as at:
         with pytest.raises(Misconfigured, match="user_agent"):
             read(declaration("reddit").config, at.table | {"user_agent": agent}, at.secrets)
+
+
+async def test_posts_that_reach_a_mastodon_server_late_come_although_their_id_is_older() -> None:
+    async with bench("mastodon") as at:
+        at.say(3, start=100)
+        pages = await poll(at, None)
+        late = at.say(2, start=20)
+        assert {item.text for item in items(await poll(at, pages[-1].cursor))} == {one.text for one in late}
+
+
+async def test_a_mastodon_compatible_server_with_ids_of_its_own_is_read_to_the_end() -> None:
+    async with bench("mastodon") as at:
+        post = {"created_at": "2026-11-25T10:00:00Z", "content": "<p>x</p>"}
+        for ids in (["01J9B"], ["01J9D", "01J9C"], ["01J9D"], []):
+            at.service.faults.append(Fault(status=200, body=json.dumps([post | {"id": one} for one in ids]).encode()))
+        pages = await poll(at, None)
+        assert pages[-1].cursor["id"] == "01J9B"
+        pages = await poll(at, pages[-1].cursor)
+        assert {item.external_id for item in items(pages)} == {"01J9C", "01J9D"}
+        assert pages[-1].cursor["id"] == "01J9D"
+
+
+async def test_mastodons_rate_is_told_and_a_refusal_says_when_to_come_again() -> None:
+    async with bench("mastodon") as at:
+        at.say(1)
+        (page,) = await poll(at, None)
+        assert page.quota is not None and page.quota.remaining == 299
+        at.service.fake.left = 0  # type: ignore[attr-defined]
+        with pytest.raises(Retryable) as refused:
+            await poll(at, None)
+        assert refused.value.retry_after_s == 300
+
+
+async def test_server_sent_events_are_read_as_the_standard_says() -> None:
+    async def lines() -> AsyncIterator[bytes]:
+        for line in (b":thump", b"event: update", b"data: {", b"data:}", b"", b"", b"data: x", b"", b"event: e"):
+            yield line
+
+    assert [told async for told in events(lines())] == [
+        {"event": "update", "data": "{\n}"},
+        {"event": "message", "data": "x"},
+    ]
+
+
+async def test_x_searches_seven_days_and_tells_the_rest_as_a_gap() -> None:
+    async with bench("x") as at:
+        at.say(2)
+        cursor = (await poll(at, None))[-1].cursor
+        at.clock.at += timedelta(days=10)
+        new = at.say(2, start=1, at=at.clock.at - timedelta(hours=1))
+        pages = await poll(at, cursor)
+        assert {item.text for item in items(pages)} == {one.text for one in new}
+        (gap,) = [gap for page in pages for gap in page.gaps]
+        assert gap.since == NOW and gap.until == at.clock.at - timedelta(days=7, minutes=-1)
+
+
+async def test_x_without_backfill_reads_nothing_again_and_tells_each_absence_as_a_gap() -> None:
+    async with bench("x") as at:
+        at.table["backfill"] = False
+        (first,) = await poll(at, None)
+        assert not first.gaps
+        at.clock.at += timedelta(minutes=7)
+        at.say(2)
+        (page,) = await poll(at, first.cursor)
+        assert not page.items
+        assert [(gap.since, gap.until) for gap in page.gaps] == [(NOW, NOW + timedelta(minutes=7))]
+        assert not any("recent" in path for path in at.service.seen)
+
+
+async def test_what_xs_search_does_not_show_yet_is_searched_for_once_more() -> None:
+    async with bench("x", timeout_s=10) as at:
+        fake = at.service.fake
+        assert isinstance(fake, FakeX)
+        fake.hidden = timedelta(seconds=30)
+        cursor = (await poll(at, None))[-1].cursor
+        missed = at.say(1, start=NOW.second, at=NOW - timedelta(seconds=10))
+        connector = at.rebuilt()
+        assert isinstance(connector, Reader)
+        found: list[str] = []
+        async with asyncio.timeout(20):
+            async for page in connector.pages(cursor, follow=True):
+                found += [item.text for item in page.items]
+                if found:
+                    break
+                at.clock.at = NOW + timedelta(seconds=61)
+        assert found == [missed[0].text]
+
+
+async def test_xs_rules_become_those_of_the_settings_and_those_of_others_stay() -> None:
+    async with bench("x", timeout_s=10) as at:
+        fake = at.service.fake
+        assert isinstance(fake, FakeX)
+        fake.rules = {
+            "1": {"id": "1", "value": "old words", "tag": "ovoz"},
+            "2": {"id": "2", "value": "their words", "tag": "marketing"},
+        }
+        connector = at.rebuilt()
+        assert isinstance(connector, Reader)
+        async for _ in connector.pages(None, follow=True):
+            break
+        assert sorted((rule["value"], rule["tag"]) for rule in fake.rules.values()) == [
+            ("courier -is:retweet", "ovoz"),
+            ("their words", "marketing"),
+        ]
+
+
+async def test_a_rule_that_x_does_not_take_is_named() -> None:
+    async with bench("x", timeout_s=10) as at:
+        at.table["rules"] = ["(courier"]
+        connector = at.rebuilt()
+        assert isinstance(connector, Reader)
+        with pytest.raises(Permanent, match=r"Invalid Rule \(courier"):
+            async for _ in connector.pages(None, follow=True):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("line", "ends"),
+    [
+        (b'{"errors": [{"title": "operational-disconnect", "detail": "This stream has been disconnected"}]}', True),
+        (b'{"data": null, "errors": [{}]}', True),
+        (b'{"meta": {}}', False),
+        (b"{", False),
+        (b"[" * 100_000, False),
+        (b"\xff", False),
+        (b"7", False),
+    ],
+)
+def test_a_line_of_xs_stream_is_a_post_a_farewell_or_put_aside(line: bytes, ends: bool) -> None:
+    if ends:
+        with pytest.raises(Retryable, match="X ends the stream"):
+            parse_line(line)
+    else:
+        found, skipped = parse_line(line)
+        assert not found and len(skipped) == (line != b'{"meta": {}}')
+
+
+@pytest.mark.parametrize("token", ["", "a" * 300, '{"data": {"id": "1"}}', "a b", "é"])
+async def test_xs_challenge_signs_nothing_that_could_be_a_delivery(token: str) -> None:
+    async with bench("x") as at:
+        request = Request(method="GET", url="u", headers={}, query={"crc_token": token}, body=b"", received_at=NOW)
+        with pytest.raises(Refused):
+            await at.connector.receive(request)  # type: ignore[union-attr]
