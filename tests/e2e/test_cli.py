@@ -23,6 +23,8 @@ from pipeline.records import DeadLetter
 from pipeline.settings import Kafka
 from pipeline.topics import Topics
 from tests.command import environment, ovoz
+from tests.hostile import GOOD as GOOD_NEIGHBOUR
+from tests.hostile import ITEMS
 
 GOOD = [
     {"source": "shop", "id": "1", "text": "The courier never came", "created_at": 1795510800, "author": "ann"},
@@ -130,6 +132,38 @@ def test_replay_sends_the_good_and_keeps_the_bad(wire: Wire) -> None:
     assert first.author_hash == author_hash(key, "ann")
 
 
+def test_replay_of_hostile_lines_spares_their_neighbours(wire: Wire) -> None:
+    good = [json.dumps({**GOOD_NEIGHBOUR, "id": f"good-{n}"}).encode() for n in range(len(ITEMS) + 1)]
+    lines = [line for pair in zip(good, ITEMS.values(), strict=False) for line in pair] + good[-1:]
+    (wire.folder / "hostile.jsonl").write_bytes(b"\n".join(lines))
+    done = wire.replay("hostile.jsonl")
+    assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
+    assert {name for name in wire.ids() if name.startswith("good-")} == {f"good-{n}" for n in range(len(good))}
+    refused = {int(letter.origin.rpartition(":")[2]) for letter in wire.dead()}
+    assert refused and all(number % 2 == 0 for number in refused)
+    assert len(wire.ids()) + len(refused) == len(lines)
+
+
+def test_replay_of_a_damaged_gzip_file_sends_what_is_before_the_damage_and_says_so(wire: Wire) -> None:
+    texts = [os.urandom(40).hex().encode() for _ in range(5000)]
+    lines = b"".join(b'{"source":"shop","id":"%d","text":"%s"}\n' % one for one in enumerate(texts))
+    (wire.folder / "cut.jsonl.gz").write_bytes(gzip.compress(lines)[:-20_000])
+    done = wire.replay("cut.jsonl.gz")
+    assert done.returncode == 1
+    assert b"cut.jsonl.gz: " in done.stderr and b"Traceback" not in done.stderr
+    assert 3000 < len(wire.ids()) < 5000
+
+
+def test_replay_of_a_gzip_bomb_needs_little_memory(wire: Wire) -> None:
+    (wire.folder / "bomb.gz").write_bytes(gzip.compress(b"x" * 1_000_000) * 1000)
+    command = f"ulimit -v 800000; exec {sys.executable} -m pipeline replay bomb.gz --dry-run"
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=wire.folder, env=environment(), capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert b"bomb.gz:1: too_long" in done.stderr and b"Traceback" not in done.stderr, done.stderr
+
+
 def test_replay_of_gzip_and_stdin(wire: Wire) -> None:
     (wire.folder / "a.gz").write_bytes(gzip.compress(JSONL))
     assert wire.replay("a.gz").returncode == 0
@@ -189,3 +223,9 @@ def test_classify_answers_every_line_whatever_its_bytes(tmp_path: Path) -> None:
     for said in answers:
         assert abs(sum(said["sentiment"].values()) - 1) < 1e-3
         assert {"text", "sentiment", "score", "topics", "language", "model"} <= said.keys()
+
+
+def test_the_model_tells_nobody_what_it_does(tmp_path: Path) -> None:
+    """onnxruntime's telemetry leaves its session in the folder for temporary files before it calls home."""
+    assert ovoz("classify", "hello", cwd=tmp_path, TMPDIR=str(tmp_path)).returncode == 0
+    assert list(tmp_path.iterdir()) == []

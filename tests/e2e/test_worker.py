@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import signal
 import subprocess
+import threading
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import aiohttp
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from pipeline import worker as pipeline_worker
 from pipeline.broker import EmbeddedBroker
 from pipeline.bus import admin
 from pipeline.codec import encode_feedback
@@ -168,3 +173,41 @@ def test_a_session_timeout_that_the_broker_forbids_ends_the_worker_with_the_reme
         worker = plant.worker(real=True, ready=False)
         assert worker.process is not None and worker.process.wait(60) == 1
         assert "session_timeout_s to what the broker allows" in worker.output()
+
+
+async def test_nothing_on_the_event_loop_computes_for_50_ms(
+    broker: EmbeddedBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processor time of the loop's own thread in each callback, which a busy machine does not change."""
+    spent: list[tuple[float, str]] = []
+    run = asyncio.Handle._run
+
+    def timed(handle: asyncio.Handle) -> None:
+        begun = time.thread_time()
+        run(handle)
+        if threading.current_thread() is threading.main_thread():
+            spent.append((time.thread_time() - begun, repr(handle)))
+
+    with Plant(tmp_path, broker.bootstrap) as plant:
+        worker = pipeline_worker.Worker(plant.settings, "all")
+        ready = asyncio.Event()
+        running = asyncio.create_task(worker.run(lambda url: ready.set()))
+        await asyncio.wait_for(ready.wait(), 60)
+        await asyncio.to_thread(plant.send, records(["warm"]))
+        monkeypatch.setattr(asyncio.Handle, "_run", timed)
+        await asyncio.to_thread(plant.send, [*records([f"{i}" for i in range(1500)]), (b"x", b"{" * 2_000_000)])
+
+        def done() -> bool:
+            with reading(worker._engine) as connection:
+                return sum(read.totals(connection).values()) == 1501 and read.dead_count(connection) == 1
+
+        deadline = time.monotonic() + 90
+        while not await asyncio.to_thread(done):
+            assert time.monotonic() < deadline
+            async with aiohttp.ClientSession() as client, client.get(str(worker.url)) as got:
+                assert got.status == 200
+            await asyncio.sleep(0.2)
+        worker.stop()
+        assert await running == 0
+    assert len(spent) > 1000
+    assert max(spent)[0] < 0.05, sorted(spent)[-5:]
