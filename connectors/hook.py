@@ -45,3 +45,8 @@ def understood(parse: Callable[[Any], T], found: Any) -> T:
         return parse(found)
     except Unreadable as error:
         raise Refused(400, "body", f"the body cannot be read: {error}") from None
+
+
+def stranger(message: str) -> Refused:
+    """The refusal of a request that does not prove its sender."""
+    return Refused(401, "signature", message)

@@ -43,12 +43,13 @@ class Grant(Protocol):
 
 
 class Authorized:
-    """Requests that carry a token."""
+    """Requests that carry a token. `scheme`: what stands before it, where it is not as in RFC 6750."""
 
-    def __init__(self, http: Http, now: Clock, grant: Grant) -> None:
+    def __init__(self, http: Http, now: Clock, grant: Grant, scheme: str = "Bearer") -> None:
         self._http = http
         self._now = now
         self._grant = grant
+        self._scheme = scheme
         self._token: Token | None = None
         self._renewing = asyncio.Lock()
 
@@ -63,14 +64,14 @@ class Authorized:
         """See `Http.request`. Where the token is refused, one more attempt with a new one."""
         token = await self.token()
         answer = await self._http.request(
-            method, url, headers=_with(headers, token), expect=(*expect, 401), **named
+            method, url, headers=self._with(headers, token), expect=(*expect, 401), **named
         )  # fmt: skip
         if answer.status != 401:
             return answer
         if self._token is token:
             self._token = None
         renewed = await self.token()
-        return await self._http.request(method, url, headers=_with(headers, renewed), expect=expect, **named)
+        return await self._http.request(method, url, headers=self._with(headers, renewed), expect=expect, **named)
 
     async def token(self) -> Token:
         """The token at hand, or a new one. Raises Verdict."""
@@ -79,9 +80,8 @@ class Authorized:
                 self._token = await self._grant(self._http, self._now())
             return self._token
 
-
-def _with(headers: Mapping[str, str] | None, token: Token) -> dict[str, str]:
-    return {**(headers or {}), "Authorization": f"Bearer {token.value.reveal()}"}
+    def _with(self, headers: Mapping[str, str] | None, token: Token) -> dict[str, str]:
+        return {**(headers or {}), "Authorization": f"{self._scheme} {token.value.reveal()}"}
 
 
 def client_credentials(

@@ -14,15 +14,18 @@ from connectors.transport import Http
 # Name → module. A new connector is its module and its line here.
 SHIPPED: Final[Mapping[str, str]] = {
     "app_store": "connectors.reviews.app_store",
+    "dynamics": "connectors.crm.dynamics",
     "folder": "connectors.files.folder",
     "google_business": "connectors.reviews.google_business",
     "google_play": "connectors.reviews.google_play",
+    "hubspot": "connectors.crm.hubspot",
     "imap": "connectors.mail.imap",
     "intercom": "connectors.chat.intercom",
     "kafka": "connectors.files.kafka_topic",
     "mastodon": "connectors.social.mastodon",
     "reddit": "connectors.social.reddit",
     "rss": "connectors.social.rss",
+    "salesforce": "connectors.crm.salesforce",
     "slack": "connectors.chat.slack",
     "surveymonkey": "connectors.surveys.surveymonkey",
     "telegram": "connectors.chat.telegram",
@@ -35,6 +38,7 @@ SHIPPED: Final[Mapping[str, str]] = {
     "yelp": "connectors.reviews.yelp",
     "youtube": "connectors.social.youtube",
     "zendesk": "connectors.chat.zendesk",
+    "zoho": "connectors.crm.zoho",
 }
 
 _declared: dict[str, Declaration] = {}

@@ -18,18 +18,23 @@ def digest(secret: str, message: bytes, algorithm: str = "sha256", form: str = "
     return raw.hex() if form == "hex" else base64.b64encode(raw).decode()
 
 
+def octets(text: str) -> bytes:
+    """The bytes of a header or parameter, also of one that is no UTF-8: such bytes came as lone surrogates."""
+    return text.encode("utf-8", "surrogatepass")
+
+
 def check(request: Request, header: str, expected: str) -> None:
     """Refuse the request (401) unless the header, in lower case, is exactly `expected`."""
     given = request.headers.get(header, "")
     if not given:
         raise Refused(401, "unsigned", f"the request has no {header} header")
-    if not hmac.compare_digest(given.encode(), expected.encode()):
+    if not hmac.compare_digest(octets(given), octets(expected)):
         raise Refused(401, "signature", f"the {header} header does not fit the body and the secret")
 
 
 def same(given: str | None, expected: str) -> bool:
     """Whether two texts are equal, in a time that does not tell where they differ."""
-    return hmac.compare_digest((given or "").encode(), expected.encode())
+    return hmac.compare_digest(octets(given or ""), octets(expected))
 
 
 def check_age(request: Request, seconds: str, window: timedelta = WINDOW) -> None:

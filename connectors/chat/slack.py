@@ -67,7 +67,7 @@ class SlackConnector:
         hook.posted(request)
         sent = request.headers.get("x-slack-request-timestamp", "")
         secret = self._config.signing_secret.reveal()
-        signed = b"v0:" + sent.encode() + b":" + request.body
+        signed = b"v0:" + signature.octets(sent) + b":" + request.body
         signature.check(request, "x-slack-signature", f"v0={signature.digest(secret, signed)}")
         signature.check_age(request, sent)
         told = hook.table(request)

@@ -123,7 +123,7 @@ class ZendeskConnector:
         hook.posted(request)
         secret = hook.needed(self._config.signing_secret, "signing_secret")
         sent = request.headers.get("x-zendesk-webhook-signature-timestamp", "")
-        mac = signature.digest(secret, sent.encode() + request.body, form="base64")
+        mac = signature.digest(secret, signature.octets(sent) + request.body, form="base64")
         signature.check(request, "x-zendesk-webhook-signature", mac)
         signature.check_iso_age(request, sent)
         told = hook.table(request)

@@ -214,12 +214,15 @@ class Running:
 # Name of the connector → module and class of its fake. A connector without one is proved on a real server.
 FAKES: Final[Mapping[str, tuple[str, str]]] = {
     "app_store": ("connectors.fakes.app_store", "FakeAppStore"),
+    "dynamics": ("connectors.fakes.dynamics", "FakeDynamics"),
     "google_business": ("connectors.fakes.google_business", "FakeGoogleBusiness"),
     "google_play": ("connectors.fakes.google_play", "FakeGooglePlay"),
+    "hubspot": ("connectors.fakes.hubspot", "FakeHubSpot"),
     "intercom": ("connectors.fakes.intercom", "FakeIntercom"),
     "mastodon": ("connectors.fakes.mastodon", "FakeMastodon"),
     "reddit": ("connectors.fakes.reddit", "FakeReddit"),
     "rss": ("connectors.fakes.rss", "FakeRss"),
+    "salesforce": ("connectors.fakes.salesforce", "FakeSalesforce"),
     "slack": ("connectors.fakes.slack", "FakeSlack"),
     "surveymonkey": ("connectors.fakes.surveymonkey", "FakeSurveyMonkey"),
     "telegram": ("connectors.fakes.telegram", "FakeTelegram"),
@@ -232,6 +235,7 @@ FAKES: Final[Mapping[str, tuple[str, str]]] = {
     "yelp": ("connectors.fakes.yelp", "FakeYelp"),
     "youtube": ("connectors.fakes.youtube", "FakeYoutube"),
     "zendesk": ("connectors.fakes.zendesk", "FakeZendesk"),
+    "zoho": ("connectors.fakes.zoho", "FakeZoho"),
 }
 
 

@@ -37,10 +37,10 @@ class TokenEndpoint:
         self._good.add(token)
         return web.json_response({"access_token": token, "token_type": "Bearer", "expires_in": LIFE_S})
 
-    def knows(self, request: web.Request) -> bool:
+    def knows(self, request: web.Request, scheme: str = "bearer") -> bool:
         """Whether the request carries a token that is good."""
         kind, _, token = request.headers.get("Authorization", "").partition(" ")
-        return kind.lower() == "bearer" and token in self._good
+        return kind.lower() == scheme and token in self._good
 
     def revoke(self) -> None:
         """No token given out so far is good any more."""

@@ -106,8 +106,12 @@ class WebhookConnector:
         if config.proof == "token":
             signature.check(request, config.header.lower(), f"{config.prefix or ''}{secret}")
             return
-        parts = {"timestamp": sent.encode(), "body": request.body, "method": request.method.encode(),
-                 "url": request.url.encode()}  # fmt: skip
+        parts = {
+            "timestamp": signature.octets(sent),
+            "body": request.body,
+            "method": signature.octets(request.method),
+            "url": signature.octets(request.url),
+        }
         mac = signature.digest(secret, _filled(config.signed, parts), config.algorithm, config.encoding)
         signature.check(request, config.header.lower(), f"{config.prefix or ''}{mac}")
 
