@@ -72,6 +72,11 @@ class Fields:
         tag = (self.text(path) or "").replace("_", "-")
         return tag if _LANGUAGE.fullmatch(tag) and tag.lower() not in ("und", "zxx", "mul") else None
 
+    def link(self, path: str) -> str | None:
+        """An address on the web, or None; what is none, such as `javascript:…`, is None too."""
+        found = self.text(path) or ""
+        return found if re.match(r"https?://[^\s/]", found) and len(found) <= MAX_LINK_CHARS else None
+
     def flag(self, path: str) -> bool:
         """True or false; missing is false."""
         value = self.get(path)
@@ -158,6 +163,7 @@ def skip(reason: str, where: str, payload: object) -> Skipped:
     return Skipped(reason=reason, where=where, payload=raw)
 
 
+MAX_LINK_CHARS: Final = 2_048
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 # None of these looks further than the next bracket, so that hostile markup costs no more than its length.
 _BREAK: Final = re.compile(r"<\s*(br|/p|/div|/li|/blockquote)\b[^<>]*>", re.IGNORECASE)

@@ -97,7 +97,8 @@ def options(config: type[Any]) -> dict[str, tuple[Option, Any, bool]]:
 def read(config: type[C], table: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> C:
     """The settings in `table`. Raises Misconfigured with every fault.
 
-    A secret stands in the table as `env:NAME` or `file:PATH`, never as itself.
+    A secret stands in the table as `env:NAME` or `file:PATH`, never as itself. What must hold between settings,
+    the dataclass checks in its `__post_init__`.
     """
     known = options(config)
     faults: list[Fault] = []

@@ -78,6 +78,7 @@ class FakeYelp:
         if self._left < 0:
             error = {"code": "ACCESS_LIMIT_REACHED", "description": "You've reached the access limit for this client."}
             return web.json_response({"error": error}, status=429, headers=headers)
+        # Yelp's own order is not documented; here it is the newest first.
         order = sorted(self._reviews.values(), key=lambda r: (r["time_created"], r["id"]), reverse=True)
         answer = {"reviews": order[:SHOWN], "total": len(order), "possible_languages": ["en"]}
         return web.json_response(answer, headers=headers)

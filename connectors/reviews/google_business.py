@@ -109,7 +109,8 @@ def _items(review: Fields) -> Iterator[Item]:
         conversation_id=key,
         turn="customer_message",
     )
-    if answered := review.iso("reviewReply.updateTime"):
+    answered = review.iso("reviewReply.updateTime")
+    if answered and review.text("reviewReply.reviewReplyState") != "REJECTED":  # Nobody sees a refused one.
         yield Item(
             external_id=f"{key}/reply",
             created_at=answered,

@@ -87,7 +87,7 @@ def _items(review: Fields) -> Iterator[Item]:
         author=review.text("user.username"),
         rating=Rating(value=need(review.number("rating"), "rating"), low=1, high=5),
         language=review.language("lang"),
-        url=review.text("url"),
+        url=review.link("url"),
         conversation_id=key,
         turn="customer_message",
     )

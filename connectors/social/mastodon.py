@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from connectors.bookmark import micros
-from connectors.connector import Cursor, Item, Page, Skipped
+from connectors.connector import Cursor, Item, Page, Retryable, Skipped
 from connectors.fields import Fields, each, need, plain, skip
 from connectors.listing import Seen, digest
 from connectors.option import Secret, option
@@ -20,6 +20,7 @@ from connectors.transport import Limits, quota
 
 PAGE: Final = 40
 LIMITS: Final = Limits(remaining="x-ratelimit-remaining", reset="x-ratelimit-reset", form="iso")
+MAX_EVENT_CHARS: Final = 2**20
 OVERLAP: Final = timedelta(minutes=10)
 """Posts of other servers arrive late, under an id of the time when they were written."""
 
@@ -110,14 +111,14 @@ class MastodonConnector:
             last = self._after(last, items, top)
             yield Page(items=fresh, skipped=skipped, cursor=last, quota=quota(answer.headers, LIMITS, self._now()))
             # With min_id a page holds the next older ones, the newest of them first.
-            if low is None or top is None or top == low or (top.isdigit() and low.isdigit() and int(top) <= int(low)):
+            if low is None or top is None or top == low or (_decimal(top) and _decimal(low) and int(top) <= int(low)):
                 return
             low = top
 
     def _after(self, last: Cursor, items: tuple[Item, ...], top: str | None = None) -> Cursor:
         ids = [str(last.get("id") or ""), top or "", *(item.external_id for item in items if not item.deleted)]
-        newest = max(ids, key=lambda one: (int(one) if one.isdigit() else 0, bool(one)))
-        if top and not top.isdigit():
+        newest = max(ids, key=lambda one: (int(one) if _decimal(one) else 0, bool(one)))
+        if top and not _decimal(top):
             newest = top
         seen = Seen.of(last).add(dict(map(digest, items)), self._now())
         return {"id": newest, **seen.cursor()}
@@ -139,6 +140,8 @@ async def events(lines: AsyncIterator[bytes]) -> AsyncGenerator[dict[str, str], 
             name = value
         elif field == "data":
             data = f"{data}\n{value}" if data else value
+            if len(data) > MAX_EVENT_CHARS:
+                raise Retryable("the stream sends an event that does not end")
 
 
 def parse(answer: Any) -> tuple[tuple[Item, ...], tuple[Skipped, ...]]:
@@ -182,21 +185,25 @@ def _item(status: Fields) -> Item | None:
         text=f"{warning}\n{text}".strip(),
         author=status.text("account.acct"),
         language=status.language("language"),
-        url=status.text("url") or status.text("uri"),
+        url=status.link("url") or status.link("uri"),
     )
 
 
 def _earlier(key: str, now: datetime) -> str:
     """An id to ask from: some minutes before `key`. Ids of servers that are not Mastodon's stay as they are."""
-    if not key.isdigit():
+    if not _decimal(key):
         return key
     # Milliseconds since 1970, above 16 bits.
     at = min(int(key), int(now.timestamp() * 1_000) << 16) - (int(OVERLAP.total_seconds() * 1_000) << 16)
     return str(max(1, at))
 
 
+def _decimal(key: str) -> bool:
+    return key.isascii() and key.isdecimal() and len(key) < 20
+
+
 def _written(key: str, now: datetime) -> datetime:
-    if not key.isdigit():
+    if not _decimal(key):
         return now
     try:
         return min(now, datetime.fromtimestamp((int(key) >> 16) / 1_000, UTC))

@@ -47,6 +47,11 @@ class Reddit:
     token_url: str = option("where access tokens are given", default="https://www.reddit.com/api/v1/access_token")
     base_url: str = option("address of the API", default="https://oauth.reddit.com")
 
+    def __post_init__(self) -> None:
+        """Raises Misconfigured where there is nothing to listen to."""
+        if not self.subreddits and not self.query:
+            raise Misconfigured([Fault(field="subreddits", reason="set subreddits or a query")])
+
 
 @connector(
     name="reddit",
@@ -68,8 +73,6 @@ class RedditConnector:
     """See the declaration."""
 
     def __init__(self, config: Reddit, context: Context) -> None:
-        if not config.subreddits and not config.query:
-            raise Misconfigured([Fault(field="subreddits", reason="set subreddits or a query")])
         self._config = config
         self._now = context.now
         self._agent = {"User-Agent": config.user_agent}

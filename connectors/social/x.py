@@ -241,7 +241,7 @@ def _item(post: Fields, names: Mapping[str, str]) -> Item:
         text=post.text("note_tweet.text") or post.text("text") or "",
         author=names.get(post.text("author_id") or ""),
         language=post.language("lang"),
-        url=f"https://x.com/i/status/{key}" if key.isdigit() else None,
+        url=f"https://x.com/i/status/{key}" if _decimal(key) else None,
     )
 
 
@@ -258,9 +258,13 @@ def _names(found: Fields) -> dict[str, str]:
 
 def _written(key: str) -> datetime | None:
     """When a post was written: its id holds the milliseconds (for ids since November 2010)."""
-    if not key.isdigit() or not 2**40 < int(key) < 2**63:
+    if not _decimal(key) or not 2**40 < int(key) < 2**63:
         return None
     return datetime.fromtimestamp(((int(key) >> 22) + EPOCH_MS) / 1_000, UTC)
+
+
+def _decimal(key: str) -> bool:
+    return key.isascii() and key.isdecimal() and len(key) < 20
 
 
 def _ours(answer: Any) -> dict[str, str]:

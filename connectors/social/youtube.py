@@ -32,6 +32,11 @@ class Youtube:
     video: str | None = option("or the id of one video", example="dQw4w9WgXcQ", default=None, pattern=r"[\w-]+")
     base_url: str = option("address of the API", default="https://www.googleapis.com")
 
+    def __post_init__(self) -> None:
+        """Raises Misconfigured unless exactly one of channel and video is set."""
+        if (self.channel is None) == (self.video is None):
+            raise Misconfigured([Fault(field="channel", reason="set either channel or video")])
+
 
 @connector(
     name="youtube",
@@ -53,8 +58,6 @@ class YoutubeConnector:
     """See the declaration."""
 
     def __init__(self, config: Youtube, context: Context) -> None:
-        if (config.channel is None) == (config.video is None):
-            raise Misconfigured([Fault(field="channel", reason="set either channel or video")])
         self._config = config
         self._http = context.http
         self._now = context.now

@@ -10,16 +10,16 @@ from datetime import timedelta
 
 import pytest
 
-from connectors.connector import Item, Page, Permanent, Reader, Refused, Request, Retryable
+from connectors.connector import MAX_CURSOR_BYTES, Item, Page, Permanent, Reader, Refused, Request, Retryable
 from connectors.fakes.fake import Fault, Said
 from connectors.fakes.reddit import FakeReddit
 from connectors.fakes.rss import FakeRss
 from connectors.fakes.x import FakeX
 from connectors.fakes.youtube import FakeYoutube
-from connectors.fields import plain
+from connectors.fields import Fields, plain
 from connectors.option import Misconfigured, read
 from connectors.registry import declaration
-from connectors.social.mastodon import events
+from connectors.social.mastodon import events, parse_event
 from connectors.social.rss import parse
 from connectors.social.x import parse_line
 from tests.connectors import NOW, Bench, bench, items, read_all
@@ -159,7 +159,7 @@ async def test_youtube_wants_a_channel_or_a_video(more: dict[str, str | None]) -
         table = {key: value for key, value in (at.table | more).items() if value is not None}
         found = declaration("youtube")
         with pytest.raises(Misconfigured, match="either channel or video"):
-            found.build(read(found.config, table, at.secrets), at.context)
+            read(found.config, table, at.secrets)
 
 
 async def test_a_deleted_anchor_of_reddit_loses_nothing() -> None:
@@ -374,3 +374,41 @@ async def test_xs_challenge_signs_nothing_that_could_be_a_delivery(token: str) -
         request = Request(method="GET", url="u", headers={}, query={"crc_token": token}, body=b"", received_at=NOW)
         with pytest.raises(Refused):
             await at.connector.receive(request)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", ["rss", "reddit", "youtube", "mastodon", "x", "google_business", "trustpilot"])
+async def test_a_cursor_fits_into_its_place_however_much_was_said(name: str) -> None:
+    async with bench(name, timeout_s=20) as at:
+        at.service.fake.left = 10_000  # type: ignore[attr-defined]
+        at.say(950)
+        assert isinstance(at.connector, Reader)
+        pages = await read_all(at.connector, at.connector.since(NOW - timedelta(days=1)))
+        assert len({item.external_id for item in items(pages)}) == 950
+        assert max(len(json.dumps(page.cursor).encode()) for page in pages) <= MAX_CURSOR_BYTES
+        assert not items(await poll(at, pages[-1].cursor))
+
+
+async def test_a_stream_whose_event_does_not_end_is_left() -> None:
+    async def lines() -> AsyncIterator[bytes]:
+        while True:
+            yield b"data: " + b"x" * 100_000
+
+    with pytest.raises(Retryable, match="does not end"):
+        async for _ in events(lines()):
+            pass
+
+
+@pytest.mark.parametrize("key", ["²", "٣", "9" * 5_000, "-1", "1e9", " 7"])
+def test_ids_that_look_like_numbers_and_are_none_break_nothing(key: str) -> None:
+    found, _ = parse_line(json.dumps({"data": {"id": key, "text": "x", "created_at": "2026-11-20T08:00:00Z"}}).encode())
+    assert [item.external_id for item in found] == [key]
+    found, _ = parse_event({"event": "delete", "data": key}, NOW)
+    assert all(item.deleted for item in found)
+
+
+LONG = "https://" + "a" * 2_050
+
+
+@pytest.mark.parametrize("link", ["javascript:alert(1)", "data:text/html,x", "https://", "//x", LONG])
+def test_a_link_that_is_no_address_on_the_web_is_left_out(link: str) -> None:
+    assert Fields({"url": link}).link("url") is None
