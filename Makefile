@@ -24,6 +24,15 @@ $(VENV)/.test: $(VENV)/.base
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
+# Servers that only tests want: Matrix from PyPI, Bluesky from npm. Each apart from the environment of Ovoz.
+$(VENV)/.servers: $(VENV)/.base tests/servers/package.json
+	$(PYTHON) -m venv $(VENV)/servers/synapse
+	$(VENV)/servers/synapse/bin/pip --disable-pip-version-check install --quiet matrix-synapse==1.163.2
+	mkdir -p $(VENV)/servers/pds
+	cp tests/servers/package.json tests/servers/package-lock.json $(VENV)/servers/pds/
+	cd $(VENV)/servers/pds && npm ci --silent --no-audit --no-fund
+	@touch $@
+
 demo: $(VENV)/.base  ## run the demo; Ctrl-C ends it
 	@$(BIN)/ovoz demo $(ARGS)
 

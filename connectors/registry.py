@@ -23,6 +23,7 @@ SHIPPED: Final[Mapping[str, str]] = {
     "intercom": "connectors.chat.intercom",
     "kafka": "connectors.files.kafka_topic",
     "mastodon": "connectors.social.mastodon",
+    "matrix": "connectors.chat.matrix",
     "reddit": "connectors.social.reddit",
     "rss": "connectors.social.rss",
     "salesforce": "connectors.crm.salesforce",

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import NoReturn
+from pathlib import Path
+from typing import Final, NoReturn
 
 import pytest
+
+SERVERS: Final = Path(os.environ.get("OVOZ_TEST_SERVERS") or Path(__file__).parents[2] / ".venv" / "servers")
+"""Where `make .venv/.servers` puts what comes from PyPI and npm."""
 
 
 def missing(what: str) -> NoReturn:
