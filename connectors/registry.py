@@ -14,6 +14,7 @@ from connectors.transport import Http
 # Name → module. A new connector is its module and its line here.
 SHIPPED: Final[Mapping[str, str]] = {
     "app_store": "connectors.reviews.app_store",
+    "bluesky": "connectors.social.bluesky",
     "dynamics": "connectors.crm.dynamics",
     "folder": "connectors.files.folder",
     "google_business": "connectors.reviews.google_business",

@@ -158,6 +158,47 @@ class Http:
         except (aiohttp.ClientError, OSError) as error:
             raise Retryable(f"{where}: the stream broke off: {_plain(error)}") from None
 
+    @asynccontextmanager
+    async def frames(
+        self,
+        url: str,
+        *,
+        params: Mapping[str, str | int] | None = None,
+        headers: Mapping[str, str] | None = None,
+        expect: tuple[int, ...] = (),
+        silence_s: float = 90.0,
+        max_frame: int = 4 * 2**20,
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """A WebSocket's messages as bytes; nothing is sent but answers to pings.
+
+        Unexpected answers to the handshake are verdicts as in `request`; statuses in `expect` raise
+        Handshake. Retryable when the stream is silent for `silence_s` or breaks off.
+        """
+        where = place("GET", url)
+        asked = None if params is None else {name: str(value) for name, value in params.items()}
+        try:
+            async with AsyncExitStack() as stack:
+                async with asyncio.timeout(self.timeout_s):
+                    socket = await stack.enter_async_context(
+                        self.session.ws_connect(
+                            url,
+                            params=asked,
+                            headers={"User-Agent": _USER_AGENT, **(headers or {})},
+                            max_msg_size=max_frame,
+                            timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
+                        )
+                    )
+                yield _messages(socket, where, silence_s)
+        except TimeoutError:
+            raise Retryable(f"{where} did not answer within {self.timeout_s:g} s") from None
+        except aiohttp.WSServerHandshakeError as error:
+            if error.status in expect:
+                raise Handshake(error.status) from None
+            found = {name.lower(): value for name, value in (error.headers or {}).items()}
+            raise verdict(error.status, found, b"", where, now=self.now(), retryable=()) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Retryable(f"{where}: the stream broke off: {_plain(error)}") from None
+
     def _open(
         self,
         method: str,
@@ -193,6 +234,29 @@ async def _read(response: aiohttp.ClientResponse, where: str) -> bytes:
         if len(body) > MAX_ANSWER_BYTES:
             raise Retryable(f"{where} answers more than {MAX_ANSWER_BYTES // 2**20} MB")
     return bytes(body)
+
+
+class Handshake(Exception):
+    """A WebSocket was refused with a status that the caller expects."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+
+
+async def _messages(socket: aiohttp.ClientWebSocketResponse, where: str, silence_s: float) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            async with asyncio.timeout(silence_s):
+                message = await socket.receive()
+        except TimeoutError:
+            raise Retryable(f"{where} has been silent for {silence_s:g} s") from None
+        if message.type is aiohttp.WSMsgType.TEXT:
+            yield message.data.encode()
+        elif message.type is aiohttp.WSMsgType.BINARY:
+            yield message.data
+        else:
+            raise Retryable(f"{where}: the service ended the stream", retry_after_s=0.0)
 
 
 async def _lines(
