@@ -13,10 +13,14 @@ STATES: Final = ("running", "backing_off", "waiting", "stopped")
 
 
 class ConnectorMetrics:
-    """The metrics of all connectors of one process. Labels are names from the settings: bounded."""
+    """The metrics of all connectors of one process. Labels are names from the settings: bounded.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._made: dict[str, Any] = {one.name: make(one, registry) for one in CONNECTOR}
+    Without a registry they are shown nowhere.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        shown = registry or CollectorRegistry()
+        self._made: dict[str, Any] = {one.name: make(one, shown) for one in CONNECTOR}
 
     def of(self, source: str, instance: str) -> OneConnector:
         """The metrics of one instance, which exist from now on."""

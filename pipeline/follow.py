@@ -103,6 +103,7 @@ class Follower:
         self._noted: datetime | None = None
         self._heard: datetime | None = None
         self._saved_state = ""
+        self.stopped_by = ""
 
     async def run(self) -> str:
         """`stopped` when the service refuses it for good, `done` when a backfill has everything."""
@@ -256,6 +257,7 @@ class Follower:
     async def _stop(self, message: str, verdict: str) -> None:
         self._metrics.count("verdicts", 1, verdict)
         self._show("stopped")
+        self.stopped_by = message
         log.error("connector %s stopped, the others go on: %s", self._name, message)
         await self._save(state="stopped", message=message, success=False)
 

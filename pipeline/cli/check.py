@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 @command("check", short_help="Find every fault in the settings and rules.")
 @click.option("--show", is_flag=True, help="Also print each value and where it came from; secrets are masked.")
 def check(show: bool, config: Path | None) -> int:
-    """Read the settings and the rule file and print every fault, with file and line and what to write instead.
+    """Read the settings, the tables of connectors and the rule file and print every fault, with file and line and
+    what to write instead.
 
     \b
     Example:
         ovoz check --config production.toml --show
     """
+    from pipeline.connector_build import faults as connector_faults
     from pipeline.settings import SettingsError
     from pipeline.settings_file import read
 
@@ -39,6 +41,7 @@ def check(show: bool, config: Path | None) -> int:
         count, found = rule_faults(rules)
         faults += found
         faults += list(_unknown_services(loaded))
+        faults += [str(fault) for table in loaded.settings.connector for fault in connector_faults(table, os.environ)]
     for fault in faults:
         click.echo(fault, err=True)
     if loaded is not None and show:
@@ -50,7 +53,10 @@ def check(show: bool, config: Path | None) -> int:
     read_from = f"read {loaded.file}" if loaded and loaded.file else "no settings file: the defaults hold"
     used = sum(origin.startswith("OVOZ_") for origin in loaded.origins.values()) if loaded else 0
     whose = rules or "those of Ovoz"
-    click.echo(f"{read_from}, {used} environment variables, {count} alert rules ({whose}): no faults")
+    driven = len(loaded.settings.connector) if loaded else 0
+    click.echo(
+        f"{read_from}, {used} environment variables, {count} alert rules ({whose}), {driven} connectors: no faults"
+    )
     return DONE
 
 

@@ -1,4 +1,4 @@
-"""`python -m pipeline.cli.document [FOLDER]` writes commands.md and configuration.md (default: docs)."""
+"""`python -m pipeline.cli.document [FOLDER]` writes commands.md, configuration.md and connectors/ (default: docs)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from pathlib import Path
 
 import click
 
+from connectors.registry import declaration, names
 from pipeline.cli.root import ovoz
 from pipeline.cli.template import reference
+from pipeline.connector_page import index, page
 
+WRITING = "writing-one.md"
 _HEAD = """\
 # Commands
 
@@ -28,6 +31,12 @@ def commands() -> str:
     return "".join(parts)
 
 
+def connector_pages() -> dict[str, str]:
+    """The files of docs/connectors that are made from the declarations, by name."""
+    declared = [declaration(name) for name in names()]
+    return {"README.md": index(declared)} | {f"{one.name}.md": page(one) for one in declared}
+
+
 def _walk(path: str, command: click.Command, parent: click.Context | None) -> list[tuple[str, click.Command]]:
     found = [(path, command)]
     if isinstance(command, click.Group):
@@ -40,11 +49,18 @@ def _walk(path: str, command: click.Command, parent: click.Context | None) -> li
 
 
 def main() -> None:
-    """Write both files."""
+    """Write all of them; pages of connectors that are no more are taken away."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "commands.md").write_text(commands(), "utf-8")
     (folder / "configuration.md").write_text(reference(), "utf-8")
+    own = folder / "connectors"
+    own.mkdir(exist_ok=True)
+    pages = connector_pages()
+    for name, text in pages.items():
+        (own / name).write_text(text, "utf-8")
+    for stale in {file.name for file in own.glob("*.md")} - {*pages, WRITING}:
+        (own / stale).unlink()
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ COMMANDS: Final = {
     "broker": ("services", "Run the embedded broker."),
     "ingest": ("services", "Run the HTTP intake."),
     "worker": ("services", "Run a worker: classify and count."),
+    "connectors": ("connectors", "List connectors, show and test them."),
+    "backfill": ("backfill", "Take in what was said before."),
     "replay": ("replay", "Send files of feedback through the pipeline."),
     "classify": ("classify", "Score texts on the terminal."),
     "status": ("status", "Show lag, rates, sources and alerts."),

@@ -20,6 +20,14 @@ _TOKENS = """
 # sha256 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 """
 
+_CONNECTORS = """
+# What to listen to: `ovoz connectors` lists what there is, `ovoz connectors show NAME` prints such a table.
+# [[connector]]
+# use = "rss"
+# name = "forum"
+# every = "5m"
+"""
+
 
 def settings_file() -> str:
     """A commented settings file that holds every default; keys without one are shown as comments."""
@@ -34,6 +42,7 @@ def settings_file() -> str:
                 parts.append(f"{field.name} = {toml(field.default)}\n")
         if section == "ingest":
             parts.append(_TOKENS)
+    parts.append(_CONNECTORS)
     return "".join(parts)
 
 
@@ -53,9 +62,24 @@ def reference() -> str:
                 "Bearer tokens; `ovoz token NAME` makes one. As a variable: "
                 "`OVOZ_INGEST_TOKENS=NAME:SHA256,NAME:SHA256`. |\n"
             )
+    parts.append(_CONNECTOR_REFERENCE)
     return "".join(parts)
 
 
+_CONNECTOR_REFERENCE = """
+## [[connector]]
+
+One table for each thing to listen to; [connectors](connectors/README.md) lists them with their own keys.
+
+| Key | Default | Expected | What it does |
+|---|---|---|---|
+| `use` | must be set | a connector's name, or `package.module:name` | What it connects to. |
+| `name` | as `use` | 1-63 characters of a-z 0-9 _ . - | This instance; part of each item's identity. |
+| `workspace` | `"default"` | the same | Whose feedback it is. |
+| `every` | the connector's | a time such as `"5m"` | From one poll to the next. |
+| `modes` | all it has | some of `"poll"`, `"stream"`, `"webhook"` | Only these sides of it. |
+| `max_body_bytes` | `1048576` | 1024 to 16777216 | Largest body of a webhook request. |
+"""
 _INTRODUCTION = """\
 # Configuration
 

@@ -221,3 +221,9 @@ def _progress(row: Any) -> Progress:
         last_event=None if row.last_event_us is None else moment(row.last_event_us),
         items=row.item_count,
     )
+
+
+def forget(engine: sa.Engine, run: Run) -> None:
+    """Forget how far a run has got. Raises StoreAway."""
+    with transaction(engine) as connection:
+        connection.execute(sa.delete(schema.connector).where(_here(run)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -220,3 +222,36 @@ async def test_a_webhook_is_answered_once_the_broker_has_it(broker: EmbeddedBrok
             assert await metric(client, "feedback_connector_deliveries_total", outcome="stored") == 1
             assert len(await asyncio.to_thread(published, broker.bootstrap)) == 1
             assert not shop.seen or all("reviews?" not in path for path in shop.seen), "it was told not to poll"
+
+
+async def test_a_backfill_takes_history_in_once_and_marks_it(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    async with service() as shop:
+        for number in range(230):
+            at = datetime(2026, 1, 2, tzinfo=UTC) + timedelta(hours=number)
+            shop.fake.say(Said(id=f"h{number}", text=f"History {number}", at=at))
+        config = tmp_path / "ovoz.toml"
+        own = "\n".join(f"{key} = {json.dumps(value)}" for key, value in shop.table.items())
+        config.write_text(
+            f'[kafka]\nbootstrap = "{broker.bootstrap}"\n[store]\nurl = "sqlite:///{tmp_path}/ovoz.db"\n'
+            f'[ingest]\ndata_dir = "{tmp_path}"\n[[connector]]\nuse = "trustpilot"\nname = "shop"\n{own}\n'
+        )
+        first = await backfill(config)
+        assert first[0] == 0 and "230 items" in first[1], first
+        asked = len(shop.seen)
+        again = await backfill(config)
+        assert again[0] == 0 and len(shop.seen) == asked, "what is done is not fetched again"
+    found = [feedback for _, feedback in await asyncio.to_thread(published, broker.bootstrap)]
+    assert len({one.feedback_id for one in found}) == len(found) == 230
+    assert all(one.backfill for one in found)
+    assert min(one.created_at for one in found) == datetime(2026, 1, 2, tzinfo=UTC)
+    assert saved(tmp_path)["shop"].state == "done"
+
+
+async def backfill(config: Path) -> tuple[int, str]:
+    command = [sys.executable, "-m", "pipeline", "backfill", "shop", "--since", "2026-01-01", "--config", str(config)]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env={**os.environ, **SECRETS}
+    )
+    out, _ = await process.communicate()
+    assert SECRETS["TRUSTPILOT_KEY"] not in out.decode()
+    return process.returncode or 0, out.decode()

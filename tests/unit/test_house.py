@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cli.document import WRITING, connector_pages
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("pipeline", "models", "connectors", "alerts")
 
@@ -110,3 +112,9 @@ def test_every_module_says_what_it_is_for() -> None:
         if path.read_text(encoding="utf-8").strip() and ast.get_docstring(ast.parse(path.read_text())) is None
     ]
     assert not silent
+
+
+def test_the_pages_of_connectors_are_those_that_their_declarations_make() -> None:
+    written = {file.name: file.read_text("utf-8") for file in (ROOT / "docs/connectors").glob("*.md")}
+    written.pop(WRITING, None)
+    assert written == connector_pages(), "run `python -m pipeline.cli.document`"
