@@ -71,7 +71,7 @@ async def metric(client: aiohttp.ClientSession, name: str, **labels: str) -> flo
 
 async def state(client: aiohttp.ClientSession, instance: str, name: str) -> None:
     async def reached() -> bool:
-        return await metric(client, "feedback_connector_state", instance=instance, state=name) == 1.0
+        return await metric(client, "feedback_connector_state", name=instance, state=name) == 1.0
 
     await until(reached)
 
@@ -93,7 +93,7 @@ async def test_what_customers_say_is_published_and_the_cursor_saved(broker: Embe
             say(shop, "a2")
             found = await taken(broker, "The courier never came a2")
             await state(client, "shop", "running")
-            assert await metric(client, "feedback_connector_requests_total", instance="shop", outcome="2xx") >= 2
+            assert await metric(client, "feedback_connector_requests_total", name="shop", outcome="2xx") >= 2
     assert {(one.source, one.instance, one.channel, one.workspace) for one in found} == {
         ("trustpilot", "shop", "review", "default")
     }
@@ -146,8 +146,8 @@ async def test_failures_are_waited_out_and_nothing_is_lost(broker: EmbeddedBroke
         async with running(tmp_path, broker.bootstrap, connectors=(table(shop),), environ=SECRETS) as client:
             await taken(broker, "The courier never came a1")
             await state(client, "shop", "running")
-            assert await metric(client, "feedback_connector_throttled_total", instance="shop") == 1
-            assert await metric(client, "feedback_connector_verdicts_total", instance="shop", verdict="retryable") == 2
+            assert await metric(client, "feedback_connector_throttled_total", name="shop") == 1
+            assert await metric(client, "feedback_connector_verdicts_total", name="shop", verdict="retryable") == 2
 
 
 async def test_of_two_processes_one_drives_a_connector(broker: EmbeddedBroker, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ async def test_a_broken_entry_is_a_dead_letter_without_a_name(broker: EmbeddedBr
             await taken(broker, "The courier never came a1")
 
             async def buried() -> bool:
-                return await metric(client, "feedback_connector_skipped_total", instance="shop") >= 1
+                return await metric(client, "feedback_connector_skipped_total", name="shop") >= 1
 
             await until(buried)
     assert "Dilnoza" not in json.dumps(await asyncio.to_thread(dead, broker))
@@ -218,7 +218,7 @@ async def test_a_webhook_is_answered_once_the_broker_has_it(broker: EmbeddedBrok
             for params in ({}, {"secret": "wrong"}):
                 async with client.post("/v1/hooks/shop", params=params, data=request.body) as answer:
                     assert answer.status == 401
-            assert await metric(client, "feedback_connector_signature_failures_total", instance="shop") == 2
+            assert await metric(client, "feedback_connector_signature_failures_total", name="shop") == 2
             assert await metric(client, "feedback_connector_deliveries_total", outcome="stored") == 1
             assert len(await asyncio.to_thread(published, broker.bootstrap)) == 1
             assert not shop.seen or all("reviews?" not in path for path in shop.seen), "it was told not to poll"

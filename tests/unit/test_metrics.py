@@ -31,6 +31,11 @@ def test_names_follow_the_conventions_of_prometheus(one: metrics.Definition) -> 
     assert one.help[0].isupper() and one.help.endswith(".")
 
 
+@pytest.mark.parametrize("one", metrics.CONNECTOR, ids=lambda one: one.name)
+def test_no_label_of_a_connector_hides_behind_those_of_prometheus(one: metrics.Definition) -> None:
+    assert not set(one.labels) & {"le", "quantile", "job", "instance"}
+
+
 @pytest.mark.parametrize("one", WORKER, ids=lambda one: one.name)
 def test_no_label_is_made_for_text_author_or_id(one: metrics.Definition) -> None:
     assert set(one.labels) <= HARMLESS
