@@ -60,11 +60,11 @@ async def taken(broker: EmbeddedBroker, *texts: str) -> list[Any]:
     return found
 
 
-async def metric(client: aiohttp.ClientSession, name: str, **labels: str) -> float:
+async def metric(client: aiohttp.ClientSession, series: str, /, **labels: str) -> float:
     async with client.get("/metrics") as response:
         lines = (await response.text()).splitlines()
     for line in lines:
-        if line.startswith(f"{name}{{") and all(f'{key}="{value}"' in line for key, value in labels.items()):
+        if line.startswith(f"{series}{{") and all(f'{key}="{value}"' in line for key, value in labels.items()):
             return float(line.rpartition(" ")[2])
     return 0.0
 
