@@ -143,6 +143,8 @@ class Reader(Protocol):
         nothing more. A stream closes what it missed since the cursor, then goes on for as long as the
         connection lives with `follow`, and ends once it has caught up without. Each page's cursor stands
         for that page and all before it, so a crash between any two loses nothing; items may come again.
+        The driver asks for the next page only once the broker has this one and its cursor is saved: some
+        services forget what lies before the place from which they are asked.
         Raises Verdict. Closing the iterator ends the request under way.
         """
         ...

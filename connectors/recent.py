@@ -9,6 +9,7 @@ come again, and the store counts each once.
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ from typing import Any, Final
 from connectors.bookmark import micros
 from connectors.bookmark import moment as moment_of
 from connectors.connector import Clock, Cursor, Item, Page, Quota, Retryable, Skipped
+from connectors.fields import Fields, Unreadable
 from connectors.listing import digest_of, pack, second_of, unpack
 
 KEEP: Final = 250
@@ -39,8 +41,8 @@ class Recent:
     entries: Mapping[str, int]
 
     def fresh(self, key: str, version: int) -> bool:
-        """Whether this change has not been read yet."""
-        return version >= self.floor and digest_of(key, version) not in self.entries
+        """Whether this change has not been read yet. Version 0: its time is not known."""
+        return (version >= self.floor or version == 0) and digest_of(key, version) not in self.entries
 
     def note(self, changes: Iterable[tuple[str, int]], now: datetime) -> Recent:
         """These changes, as (key, version), have been read.
@@ -49,7 +51,7 @@ class Recent:
         """
         entries, newest, latest = dict(self.entries), self.newest, micros(now)
         for key, version in changes:
-            entries[digest_of(key, version)] = second_of(version)
+            entries[digest_of(key, version)] = second_of(version or latest)
             newest = max(newest, version) if version <= latest else newest
         kept = sorted(entries.items(), key=lambda entry: entry[1], reverse=True)[:KEEP]
         return replace(self, entries=dict(kept), newest=newest)
@@ -97,6 +99,27 @@ class Changed:
     skipped: tuple[Skipped, ...] = ()
     after: str | None = None
     quota: Quota | None = None
+
+
+def sift(
+    recent: Recent, listed: Iterable[Any], identify: Callable[[Fields], tuple[str, int]]
+) -> tuple[tuple[tuple[str, int], ...], list[Any]]:
+    """All that is listed as (key, version), and those entries that are fresh, as they came.
+
+    An entry that `identify` cannot read is known by its own digest, so that it is told of once and not at every
+    poll until its time has passed.
+    """
+    changes: list[tuple[str, int]] = []
+    fresh: list[Any] = []
+    for entry in listed:
+        try:
+            change = identify(Fields(entry, "entry"))
+        except Unreadable:
+            change = (json.dumps(entry, sort_keys=True, default=str), 0)
+        changes.append(change)
+        if recent.fresh(*change):
+            fresh.append(entry)
+    return tuple(changes), fresh
 
 
 async def changes(

@@ -13,7 +13,7 @@ from connectors.bookmark import micros
 from connectors.connector import Cursor, Delivery, Item, Page, Rating, Request, Skipped, Turn
 from connectors.fields import Fields, Unreadable, each, need, plain, skip
 from connectors.option import Secret, option
-from connectors.recent import Changed, Recent, changes
+from connectors.recent import Changed, Recent, changes, sift
 from connectors.registry import Context, connector
 from connectors.transport import Limits, quota
 
@@ -83,16 +83,21 @@ class IntercomConnector:
             body={"query": wanted, "pagination": paging},
             headers=self._headers,
         )
-        listed, bad, following = answer.read(_listed)
+        listed, following = answer.read(_listed)
+        found, fresh = sift(recent, listed, _change)
         items: list[Item] = []
-        skipped = list(bad)
-        for key, version in listed:
-            if recent.fresh(key, version):
-                got, unread = await self._conversation(key)
-                items.extend(item for item in got if item.version >= recent.done)
-                skipped.extend(unread)
+        skipped: list[Skipped] = []
+        for entry in fresh:
+            try:
+                key = Fields(entry, "conversation").key("id")
+            except Unreadable as error:
+                skipped.append(skip(str(error), "conversations", entry))
+                continue
+            got, unread = await self._conversation(key)
+            items.extend(item for item in got if item.version >= recent.done)
+            skipped.extend(unread)
         return Changed(
-            changes=listed,
+            changes=found,
             items=tuple(items),
             skipped=tuple(skipped),
             after=following,
@@ -129,18 +134,14 @@ class IntercomConnector:
         return Delivery(items=items, skipped=skipped, delivery_id=delivery)
 
 
-def _listed(answer: Any) -> tuple[tuple[tuple[str, int], ...], tuple[Skipped, ...], str | None]:
-    """An answer of the search → ((id, version), …), what could not be read, where the next page begins."""
+def _change(one: Fields) -> tuple[str, int]:
+    return one.key("id"), micros(need(one.epoch("updated_at"), "updated_at"))
+
+
+def _listed(answer: Any) -> tuple[list[Any], str | None]:
+    """The conversations that the search lists, and where the next page begins."""
     found = Fields(answer, "the answer")
-    listed: list[tuple[str, int]] = []
-    skipped: list[Skipped] = []
-    for place, entry in enumerate(found.items("conversations")):
-        try:
-            one = Fields(entry, "conversation")
-            listed.append((one.key("id"), micros(need(one.epoch("updated_at"), "updated_at"))))
-        except Unreadable as error:
-            skipped.append(skip(str(error), f"conversations[{place}]", entry))
-    return tuple(listed), tuple(skipped), found.text("pages.next.starting_after")
+    return found.items("conversations"), found.text("pages.next.starting_after")
 
 
 def parse(answer: Any) -> tuple[tuple[Item, ...], tuple[Skipped, ...]]:

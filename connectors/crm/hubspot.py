@@ -15,7 +15,7 @@ from connectors.crm.ticket import Ticket, gone
 from connectors.feedback import Fault
 from connectors.fields import Fields, Unreadable, each, need
 from connectors.option import Misconfigured, Secret, option
-from connectors.recent import Changed, Recent, changes
+from connectors.recent import Changed, Recent, changes, sift
 from connectors.registry import Context, connector
 from connectors.surveys.score import Scale
 
@@ -90,19 +90,15 @@ class HubSpotConnector:
         begin, _, offset = (after or f"{micros(start) // 1_000}:").partition(":")
         wanted = {"propertyName": "hs_lastmodifieddate", "operator": "GTE", "value": begin}
         answer = await self._search([wanted], offset)
-        items, skipped = answer.read(self._parse)
         listed, following = answer.read(_listed)
+        found, fresh = sift(recent, listed, _change)
+        items, skipped = self._parse({"results": fresh})
         if following and int(following) + PAGE > DEEPEST:
-            following = f"{listed[-1][1] // 1_000}:" if listed and listed[-1][1] // 1_000 > int(begin) else None
+            last = max((version // 1_000 for _, version in found), default=0)
+            following = f"{last}:" if last > int(begin) else None
         elif following:
             following = f"{begin}:{following}"
-        fresh = {key for key, version in listed if recent.fresh(key, version)}
-        return Changed(
-            changes=listed,
-            items=tuple(item for item in items if item.external_id.partition(":")[0] in fresh),
-            skipped=skipped,
-            after=following,
-        )
+        return Changed(changes=found, items=items, skipped=skipped, after=following)
 
     async def _search(self, filters: Sequence[Any], after: str) -> Any:
         asked = {
@@ -148,8 +144,8 @@ class HubSpotConnector:
         after = ""
         while True:
             wanted = {"propertyName": "associations.contact", "operator": "EQ", "value": contact}
-            listed, following = (await self._search([wanted], after)).read(_listed)
-            found += [key for key, _ in listed]
+            keys, following = (await self._search([wanted], after)).read(_keys)
+            found += keys
             if not following or following == after or int(following) + PAGE > DEEPEST:
                 return found
             after = following
@@ -187,19 +183,24 @@ def _told(events: Any, kind: str) -> tuple[list[str], list[str], list[str]]:
     return [key for key in changed if key not in deleted], list(deleted), list(erased)
 
 
-def _listed(answer: Any) -> tuple[tuple[tuple[str, int], ...], str | None]:
+def _change(record: Fields) -> tuple[str, int]:
+    return record.key("id"), micros(_modified(record))
+
+
+def _listed(answer: Any) -> tuple[list[Any], str | None]:
+    """The records of an answer, and where the next page begins."""
     found = Fields(answer, "the answer")
-    listed: list[tuple[str, int]] = []
-    for entry in found.items("results"):
-        try:
-            record = Fields(entry, "record")
-            listed.append((record.key("id"), micros(_modified(record))))
-        except Unreadable:
-            continue  # told of by `parse`
-    after = found.text("paging.next.after")
+    listed, after = found.get("results"), found.text("paging.next.after")
+    if not isinstance(listed, list):
+        raise Unreadable("there are no results in it")
     if after is not None and not (after.isascii() and after.isdigit() and len(after) < 12):
         raise Unreadable("paging.next.after is no number")
-    return tuple(listed), after
+    return listed, after
+
+
+def _keys(answer: Any) -> tuple[list[str], str | None]:
+    listed, after = _listed(answer)
+    return [Fields(record, "record").key("id") for record in listed], after
 
 
 def _modified(record: Fields) -> datetime:
@@ -209,10 +210,7 @@ def _modified(record: Fields) -> datetime:
 
 def parse(answer: Any, *, csat: Scale | None = None) -> tuple[tuple[Item, ...], tuple[Skipped, ...]]:
     """An answer that lists records → (items, what could not be read). Raises Unreadable where it does not."""
-    listed = Fields(answer, "the answer").get("results")
-    if not isinstance(listed, list):
-        raise Unreadable("there are no results in it")
-    return each(listed, lambda record: _items(record, csat or Scale.read("csat:0-2")), "results")
+    return each(_listed(answer)[0], lambda record: _items(record, csat or Scale.read("csat:0-2")), "results")
 
 
 def _items(record: Fields, csat: Scale) -> Iterator[Item]:

@@ -14,7 +14,7 @@ from connectors.crm.ticket import Ticket, check_names, gone
 from connectors.fields import Fields, Unreadable, each, need
 from connectors.listing import next_link
 from connectors.option import Secret, option
-from connectors.recent import FIRST, Changed, Recent, changes
+from connectors.recent import FIRST, Changed, Recent, changes, sift
 from connectors.registry import Context, connector
 
 LAG: Final = timedelta(minutes=10)
@@ -110,15 +110,10 @@ class SalesforceConnector:
             answer = await self._http.get(link, headers=headers, expect=(400, 404))
             if answer.status >= 400:
                 raise Retryable(f"{answer.where}: the query's next page has expired; it begins anew")
-        items, skipped = answer.read(self._parse)
         listed, following = answer.read(_listed)
-        fresh = {key for key, version in listed if recent.fresh(key, version)}
-        return Changed(
-            changes=listed,
-            items=tuple(item for item in items if item.external_id.partition(":")[0] in fresh),
-            skipped=skipped,
-            after=following,
-        )
+        found, fresh = sift(recent, listed, _change)
+        items, skipped = parse({"records": fresh}, text_fields=self._config.text_fields)
+        return Changed(changes=found, items=items, skipped=skipped, after=following)
 
     def _query(self, start: datetime) -> str:
         wanted = dict.fromkeys((*FIELDS, *self._config.text_fields))
@@ -127,24 +122,22 @@ class SalesforceConnector:
             "ORDER BY SystemModstamp ASC, Id ASC"
         )
 
-    def _parse(self, answer: Any) -> tuple[tuple[Item, ...], tuple[Skipped, ...]]:
-        return parse(answer, text_fields=self._config.text_fields)
-
 
 def _iso(at: datetime) -> str:
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _listed(answer: Any) -> tuple[tuple[tuple[str, int], ...], str | None]:
+def _change(record: Fields) -> tuple[str, int]:
+    return record.key("Id"), micros(need(record.iso("SystemModstamp"), "SystemModstamp"))
+
+
+def _listed(answer: Any) -> tuple[list[Any], str | None]:
+    """The records of an answer, and where the next page is."""
     found = Fields(answer, "the answer")
-    listed: list[tuple[str, int]] = []
-    for entry in found.items("records"):
-        try:
-            record = Fields(entry, "record")
-            listed.append((record.key("Id"), micros(need(record.iso("SystemModstamp"), "SystemModstamp"))))
-        except Unreadable:
-            continue  # told of by `parse`
-    return tuple(listed), None if found.flag("done") else found.text("nextRecordsUrl")
+    listed = found.get("records")
+    if not isinstance(listed, list):
+        raise Unreadable("there are no records in it")
+    return listed, None if found.flag("done") else found.text("nextRecordsUrl")
 
 
 def deleted(answer: Any) -> tuple[tuple[Item, ...], datetime | None]:
@@ -161,10 +154,7 @@ def parse(
     answer: Any, *, text_fields: Sequence[str] = ("Subject", "Description")
 ) -> tuple[tuple[Item, ...], tuple[Skipped, ...]]:
     """An answer of a query → (items, what could not be read). Raises Unreadable where it is none."""
-    listed = Fields(answer, "the answer").get("records")
-    if not isinstance(listed, list):
-        raise Unreadable("there are no records in it")
-    return each(listed, lambda record: _items(record, text_fields), "records")
+    return each(_listed(answer)[0], lambda record: _items(record, text_fields), "records")
 
 
 def _items(record: Fields, text_fields: Sequence[str]) -> Iterator[Item]:

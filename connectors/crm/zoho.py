@@ -14,7 +14,7 @@ from connectors.crm.ticket import Ticket, check_names, gone
 from connectors.feedback import Fault
 from connectors.fields import Fields, Unreadable, each, need
 from connectors.option import Misconfigured, Secret, option
-from connectors.recent import FIRST, Changed, Recent, changes
+from connectors.recent import FIRST, Changed, Recent, changes, sift
 from connectors.registry import Context, connector
 
 PAGE: Final = 200
@@ -131,15 +131,10 @@ class ZohoConnector:
         answer = await self._get(self._records, params, start)
         if answer is None:
             return Changed(changes=(), items=())
-        items, skipped = answer.read(self._parse)
         listed, following = answer.read(_listed)
-        fresh = {key for key, version in listed if recent.fresh(key, version)}
-        return Changed(
-            changes=listed,
-            items=tuple(item for item in items if item.external_id.partition(":")[0] in fresh),
-            skipped=skipped,
-            after=following,
-        )
+        found, fresh = sift(recent, listed, _change)
+        items, skipped = self._parse({"data": fresh})
+        return Changed(changes=found, items=items, skipped=skipped, after=following)
 
     async def _deleted(self, since: datetime) -> tuple[Item, ...]:
         items: list[Item] = []
@@ -210,20 +205,20 @@ def _told(told: Fields) -> tuple[str, str, list[str]]:
     return told.text("module") or "", told.text("operation") or "", ids
 
 
-def _listed(answer: Any) -> tuple[tuple[tuple[str, int], ...], str | None]:
+def _change(record: Fields) -> tuple[str, int]:
+    return record.key("id"), micros(need(record.iso("Modified_Time"), "Modified_Time"))
+
+
+def _listed(answer: Any) -> tuple[list[Any], str | None]:
+    """The records of an answer, and what to ask for the next page with."""
     found = Fields(answer, "the answer")
-    listed: list[tuple[str, int]] = []
-    for entry in found.items("data"):
-        try:
-            record = Fields(entry, "record")
-            listed.append((record.key("id"), micros(need(record.iso("Modified_Time"), "Modified_Time"))))
-        except Unreadable:
-            continue  # told of by `parse`
+    listed = found.get("data")
+    if not isinstance(listed, list):
+        raise Unreadable("there is no data in it")
     if not found.flag("info.more_records"):
-        return tuple(listed), None
+        return listed, None
     token = found.text("info.next_page_token")
-    page = int(found.number("info.page") or 1)
-    return tuple(listed), f"t:{token}" if token else str(page + 1)
+    return listed, f"t:{token}" if token else str(int(found.number("info.page") or 1) + 1)
 
 
 def deleted(answer: Any) -> tuple[tuple[Item, ...], bool]:
@@ -240,10 +235,7 @@ def parse(
     answer: Any, *, text_fields: Sequence[str] = ("Subject", "Description"), solved: Sequence[str] = ("Closed",)
 ) -> tuple[tuple[Item, ...], tuple[Skipped, ...]]:
     """An answer that lists records → (items, what could not be read). Raises Unreadable where it does not."""
-    listed = Fields(answer, "the answer").get("data")
-    if not isinstance(listed, list):
-        raise Unreadable("there is no data in it")
-    return each(listed, lambda record: _items(record, text_fields, frozenset(solved)), "data")
+    return each(_listed(answer)[0], lambda record: _items(record, text_fields, frozenset(solved)), "data")
 
 
 def _items(record: Fields, text_fields: Sequence[str], solved: frozenset[str]) -> Iterator[Item]:

@@ -13,7 +13,7 @@ from connectors.bookmark import micros
 from connectors.connector import Cursor, Delivery, Item, Page, Request, Skipped
 from connectors.fields import Fields, Unreadable, each, need
 from connectors.option import Secret, option
-from connectors.recent import Changed, Recent, changes
+from connectors.recent import Changed, Recent, changes, sift
 from connectors.registry import Context, connector
 from connectors.surveys.score import HELP, Answered, Scale, read_scales
 from connectors.transport import Limits, quota
@@ -89,11 +89,12 @@ class SurveyMonkeyConnector:
             "per_page": PAGE, "page": number,
         }  # fmt: skip
         answer = await self._http.get(f"{self._responses}/bulk", params=params, headers=self._headers)
-        items, skipped = answer.read(self._parse)
-        more = answer.read(lambda found: Fields(found).text("links.next"))
+        listed, more = answer.read(_listed)
+        found, fresh = sift(recent, listed, _change)
+        items, skipped = self._parse({"data": fresh})
         return Changed(
-            changes=tuple((item.external_id, item.version) for item in items),
-            items=tuple(item for item in items if recent.fresh(item.external_id, item.version)),
+            changes=found,
+            items=items,
             skipped=skipped,
             after=str(number + 1) if more else None,
             quota=quota(answer.headers, LIMITS, self._now()),
@@ -142,15 +143,25 @@ def _told(answer: Any) -> tuple[str, str, str]:
     return told.text("event_type") or "", key, told.key("event_id")
 
 
+def _change(response: Fields) -> tuple[str, int]:
+    return response.key("id"), micros(need(response.iso("date_modified"), "date_modified"))
+
+
+def _listed(answer: Any) -> tuple[list[Any], bool]:
+    """The responses of an answer, and whether there are more."""
+    found = Fields(answer, "the answer")
+    listed = found.get("data")
+    if not isinstance(listed, list):
+        raise Unreadable("there is no data in it")
+    return listed, found.text("links.next") is not None
+
+
 def parse(
     answer: Any, *, scales: Mapping[str, Scale] | None = None, scores: Mapping[str, str] | None = None
 ) -> tuple[tuple[Item, ...], tuple[Skipped, ...]]:
     """An answer that lists responses → (items, what could not be read). Raises Unreadable where it does not."""
     known = scales if scales is not None else read_scales(scores)
-    listed = Fields(answer, "the answer").get("data")
-    if not isinstance(listed, list):
-        raise Unreadable("there is no data in it")
-    return each(listed, lambda response: _items(response, known), "data")
+    return each(_listed(answer)[0], lambda response: _items(response, known), "data")
 
 
 def _items(response: Fields, scales: Mapping[str, Scale]) -> Iterator[Item]:

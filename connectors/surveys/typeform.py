@@ -13,7 +13,7 @@ from connectors.bookmark import micros
 from connectors.connector import Cursor, Delivery, Item, Page, Refused, Request, Skipped
 from connectors.fields import Fields, Unreadable, each, need
 from connectors.option import Secret, option
-from connectors.recent import Changed, Recent, changes
+from connectors.recent import Changed, Recent, changes, sift
 from connectors.registry import Context, connector
 from connectors.surveys.score import HELP, Answered, Scale, read_scales
 
@@ -82,13 +82,11 @@ class TypeformConnector:
             params=params | ({"before": after} if after else {}),
             headers={"Authorization": f"Bearer {self._config.token.reveal()}"},
         )
-        items, skipped = answer.read(self._parse)
-        listed, last = answer.read(_listed)
+        listed = answer.read(_listed)
+        found, fresh = sift(recent, listed, _change)
+        items, skipped = self._parse({"items": fresh})
         return Changed(
-            changes=tuple((item.external_id, item.version) for item in items),
-            items=tuple(item for item in items if recent.fresh(item.external_id, item.version)),
-            skipped=skipped,
-            after=last if listed >= PAGE else None,
+            changes=found, items=items, skipped=skipped, after=_last(listed) if len(listed) >= PAGE else None
         )
 
     def _parse(self, answer: Any) -> tuple[tuple[Item, ...], tuple[Skipped, ...]]:
@@ -111,11 +109,21 @@ class TypeformConnector:
         return Delivery(items=items, skipped=skipped, delivery_id=delivery)
 
 
-def _listed(answer: Any) -> tuple[int, str | None]:
-    """How many responses an answer has, and the token of the last that has one."""
-    listed = Fields(answer, "the answer").items("items")
+def _change(response: Fields) -> tuple[str, int]:
+    return response.key("token"), micros(need(response.iso("submitted_at"), "submitted_at"))
+
+
+def _listed(answer: Any) -> list[Any]:
+    listed = Fields(answer, "the answer").get("items")
+    if not isinstance(listed, list):
+        raise Unreadable("there are no items in it")
+    return listed
+
+
+def _last(listed: list[Any]) -> str | None:
+    """The token of the last response that has one."""
     tokens = [one.get("token") for one in listed if isinstance(one, dict)]
-    return len(listed), next((token for token in reversed(tokens) if isinstance(token, str) and token), None)
+    return next((token for token in reversed(tokens) if isinstance(token, str) and token), None)
 
 
 def parse(
@@ -127,10 +135,7 @@ def parse(
 ) -> tuple[tuple[Item, ...], tuple[Skipped, ...]]:
     """An answer that lists responses → (items, what could not be read). Raises Unreadable where it does not."""
     known = scales if scales is not None else read_scales(scores)
-    listed = Fields(answer, "the answer").get("items")
-    if not isinstance(listed, list):
-        raise Unreadable("there are no items in it")
-    return each(listed, lambda response: _items(response, known, customer_field), "items")
+    return each(_listed(answer), lambda response: _items(response, known, customer_field), "items")
 
 
 def _items(response: Fields, scales: Mapping[str, Scale], customer_field: str | None) -> Iterator[Item]:
