@@ -390,12 +390,17 @@ class Worker:
                 found = repair.holes(account, committed.get(partition))
                 self._holes.observe(partition, found, time.monotonic())
         if self._holes.count():
-            seen_s = time.monotonic()
-            ends = await self._ask_broker(
-                lambda client: {(t, p): end for t in written for p, (_, end) in client.ends(t).items()}
+            seen_s, folding = time.monotonic(), f"{self.settings.worker.group}-fold"
+            ends, passed = await self._ask_broker(
+                lambda client: (
+                    {(t, p): end for t in written for p, (_, end) in client.ends(t).items()},
+                    {(t, p): at for t in written for p, at in client.committed(folding, t).items()},
+                )
             )
             _, positions = await self._fold.write(look)
-            self._progress.observe(ends, positions, seen_s)
+            # A store that was set back stands below what was committed, and will not see it again.
+            reached = {place: max(positions.get(place, 0), passed.get(place, 0)) for place in ends}
+            self._progress.observe(ends, reached, seen_s)
         self._metrics["feedback_unaccounted_items"].set(self._holes.count())
         for partition in sorted(mine):
             overdue = self._holes.overdue(

@@ -6,11 +6,12 @@ import json
 import resource
 import shutil
 import signal
+import sqlite3
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -116,6 +117,27 @@ def test_a_disk_that_is_full_holds_up_and_loses_nothing(broker: EmbeddedBroker, 
         assert worker.total("feedback_items") < 2020
         worker.ps().rlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         until(lambda: worker.total("feedback_items") == 2020, 60, worker.output)
+        worker.stop()
+        assert ovoz("audit", cwd=tmp_path).returncode == 0
+
+
+def test_a_store_set_back_to_a_backup_reads_again_what_it_lacks(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    with Plant(tmp_path, broker.bootstrap, worker="repair_after_s = 1\n") as plant:
+        worker = plant.worker()
+        plant.send([*items(0, 30), (b"bad", b"{")])
+        until(lambda: worker.total("feedback_items") == 30 and worker.total("feedback_dead_letters_total") == 1)
+        backup = tmp_path / "backup.db"
+        with closing(sqlite3.connect(tmp_path / "ovoz.db")) as source, closing(sqlite3.connect(backup)) as target:
+            source.backup(target)
+        plant.send([*items(100, 30), (b"worse", b"[")])
+        until(lambda: worker.total("feedback_items") == 60 and worker.total("feedback_dead_letters_total") == 2)
+        worker.stop()
+        for file in tmp_path.glob("ovoz.db*"):
+            file.unlink()
+        backup.rename(tmp_path / "ovoz.db")
+        worker.start()
+        until(lambda: worker.total("feedback_items") == 60, 60, worker.output)
+        until(lambda: worker.total("feedback_unaccounted_items") == 0, 30)
         worker.stop()
         assert ovoz("audit", cwd=tmp_path).returncode == 0
 
