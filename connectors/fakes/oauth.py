@@ -35,7 +35,10 @@ class TokenEndpoint:
         self.given += 1
         token = f"token-{self.given}"
         self._good.add(token)
-        return web.json_response({"access_token": token, "token_type": "Bearer", "expires_in": LIFE_S})
+        scope = form.get("scope") or "*"
+        return web.json_response(
+            {"access_token": token, "token_type": "Bearer", "expires_in": LIFE_S, "scope": scope}
+        )  # fmt: skip
 
     def knows(self, request: web.Request, scheme: str = "bearer") -> bool:
         """Whether the request carries a token that is good."""

@@ -48,9 +48,9 @@ class FakeReddit:
         """Tokens and listings."""
         return [
             web.post("/api/v1/access_token", self.tokens.answer),
-            web.get(f"/r/{SUBREDDIT}/new", self._new),
-            web.get(f"/r/{SUBREDDIT}/search", self._search),
-            web.get(f"/r/{SUBREDDIT}/comments", self._list_comments),
+            web.get(f"/r/{SUBREDDIT}/new{{end:/?}}", self._new),
+            web.get(f"/r/{SUBREDDIT}/search{{end:/?}}", self._search),
+            web.get(f"/r/{SUBREDDIT}/comments{{end:/?}}", self._list_comments),
         ]
 
     def say(self, said: Said) -> None:
@@ -88,7 +88,7 @@ class FakeReddit:
         return self._answer(request, "t3", found, "q sort type restrict_sr")
 
     def _answer(self, request: web.Request, kind: str, things: list[dict[str, Any]], known: str) -> web.Response:
-        if not re.fullmatch(r"\S+:\S+:\S+ \(by /u/\w+\)", request.headers.get("User-Agent", "")):
+        if not re.match(r"\S+:\S+:\S+ \(by /u/\w+\)", request.headers.get("User-Agent", "")):
             return web.json_response({"message": "Too Many Requests", "error": 429}, status=429)
         if not self.tokens.knows(request):
             return web.json_response({"message": "Unauthorized", "error": 401}, status=401)

@@ -44,6 +44,7 @@ class GooglePlay:
         "Google lists reviews written or edited in the last seven days, with text only; ratings without text never.",
         "A review's time is that of its last change: Google does not tell when it was first written.",
         "Deleted reviews are not told. 200 requests an hour for each app.",
+        "Google tells the language of the device, not of the text: the text's is detected here.",
     ),
     source="https://developers.google.com/android-publisher/reply-to-reviews",
     config=GooglePlay,
@@ -98,7 +99,6 @@ def _items(review: Fields) -> Iterator[Item]:
         text=text,
         author=review.text("authorName") or None,
         rating=Rating(value=stars, low=1, high=5) if stars is not None else None,
-        language=user.language("reviewerLanguage"),
         conversation_id=key,
         turn="customer_message",
     )
