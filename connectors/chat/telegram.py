@@ -43,13 +43,14 @@ class Telegram:
     title="Telegram bot",
     kind="chat",
     channel="chat",
-    modes=("poll", "webhook"),
+    modes=("poll", "stream", "webhook"),
     cursor="Number of the last update. Telegram forgets updates once the next ones are asked for, and after a day.",
     limits=(
         "Updates older than 24 hours are gone: after a longer outage there is a gap. There is no history.",
-        "Polling works only while no webhook is set. To use the webhook, call setWebhook once with url, secret_token "
+        "Reading works only while no webhook is set. To use the webhook, call setWebhook once with url, secret_token "
         f"and allowed_updates {list(_UPDATES)}.",
         "In groups a bot sees only commands and replies to it, unless its privacy mode is off.",
+        "A chat's number is the customer's: ids are digests keyed with the token, so a new token begins new ones.",
         "Telegram tells of deletions in business chats only. Posts of channels are left out.",
     ),
     source="https://core.telegram.org/bots/api",
@@ -67,11 +68,16 @@ class TelegramConnector:
     async def pages(self, cursor: Cursor | None, *, follow: bool) -> AsyncIterator[Page]:
         """See `Reader.pages`. Asking with an offset makes Telegram forget what is below it."""
         last = int(cursor["update_id"]) if cursor else None
+        wait_s = 0
         while True:
-            listed = await self._updates(last, WAIT_S if follow else 0)
-            items, skipped = parse({"result": listed}, self._now(), staff=self._config.staff)
-            numbers = [entry["update_id"] for entry in listed if _number(entry)]
-            last = max(numbers, default=last if last is not None else -1)
+            listed = await self._updates(last, wait_s)
+            # The first look does not wait, so that a service that is away is found out at once.
+            wait_s = WAIT_S if follow else 0
+            items, skipped = self._parse({"result": listed}, self._now())
+            before = -1 if last is None else last
+            last = max((entry["update_id"] for entry in listed if _number(entry)), default=before)
+            if listed and last <= before:
+                raise Retryable("Telegram gave updates again that were asked to be forgotten")
             yield Page(items=items, skipped=skipped, cursor={"update_id": last})
             if len(listed) < PAGE and not follow:
                 return
@@ -79,6 +85,9 @@ class TelegramConnector:
     def since(self, moment: datetime) -> Cursor:
         """See `Reader.since`."""
         raise Permanent("Telegram has no history: a bot sees what is written from now on, and the last 24 hours")
+
+    def _parse(self, answer: Any, now: datetime) -> tuple[tuple[Item, ...], tuple[Skipped, ...]]:
+        return parse(answer, now, staff=self._config.staff, key=self._config.token.reveal())
 
     async def _updates(self, last: int | None, wait_s: int) -> list[Any]:
         asked: dict[str, Any] = {"limit": PAGE, "timeout": wait_s, "allowed_updates": list(_UPDATES)}
@@ -112,26 +121,33 @@ class TelegramConnector:
         signature.check(request, "x-telegram-bot-api-secret-token", secret)
         told = hook.table(request)
         number = hook.understood(lambda body: body.key("update_id"), told)
-        items, skipped = parse({"result": [hook.body(request)]}, request.received_at, staff=self._config.staff)
+        items, skipped = self._parse({"result": [hook.body(request)]}, request.received_at)
         return Delivery(items=items, skipped=skipped, delivery_id=number)
 
 
 def parse(
-    answer: Any, now: datetime, *, staff: Collection[str] = ()
+    answer: Any, now: datetime, *, staff: Collection[str] = (), key: str = "-"
 ) -> tuple[tuple[Item, ...], tuple[Skipped, ...]]:
-    """An answer of getUpdates → (items, what could not be read). Raises Unreadable where it is none."""
+    """An answer of getUpdates → (items, what could not be read). Raises Unreadable where it is none.
+
+    A chat's number is its customer's: with `key` it becomes a digest.
+    """
     known = frozenset(staff)
-    return each(Fields(answer, "the answer").items("result"), lambda one: _items(one, now, known), "result")
+    return each(Fields(answer, "the answer").items("result"), lambda one: _items(one, now, known, key), "result")
 
 
-def _items(update: Fields, now: datetime, staff: frozenset[str]) -> Iterator[Item]:
+def _digest(key: str, *parts: str) -> str:
+    return signature.digest(key, ":".join(parts).encode("utf-8", "replace"))[:32]
+
+
+def _items(update: Fields, now: datetime, staff: frozenset[str], secret: str) -> Iterator[Item]:
     number = need(update.number("update_id"), "update_id")
     if gone := update.inside("deleted_business_messages"):
         for message in gone.items("message_ids"):
             if isinstance(message, bool) or not isinstance(message, int):
                 raise Unreadable("message_ids holds what is no number")
             # Telegram does not say when: the moment it told is later than any version.
-            key = f"{gone.key('chat.id')}:{message}"
+            key = _digest(secret, gone.key("chat.id"), str(message))
             yield Item(external_id=key, created_at=now, version=micros(now), deleted=True)
         return
     business = update.inside("business_message") or update.inside("edited_business_message")
@@ -145,13 +161,13 @@ def _items(update: Fields, now: datetime, staff: frozenset[str]) -> Iterator[Ite
     chat, sender = message.key("chat.id"), message.key("from.id")
     reply = sender in staff or (business is not None and sender != chat)
     yield Item(
-        external_id=f"{chat}:{message.key('message_id')}",
+        external_id=_digest(secret, chat, message.key("message_id")),
         created_at=created,
         # Edits are dated to the second; the number of the update tells two of one second apart.
         version=micros(edited or created) + int(number) % 1_000_000,
         text="" if reply else text,
         author=None if reply else sender,
-        conversation_id=f"{chat}:{thread}" if (thread := message.get("message_thread_id")) else chat,
+        conversation_id=_digest(secret, chat, str(message.get("message_thread_id") or "")),
         turn="agent_reply" if reply else "customer_message",
     )
 

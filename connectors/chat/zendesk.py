@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from connectors import hook, signature
 from connectors.bookmark import micros
-from connectors.connector import Cursor, Delivery, Item, Page, Rating, Request, Skipped, Turn
+from connectors.connector import Cursor, Delivery, Item, Page, Rating, Request, Retryable, Skipped, Turn
 from connectors.fields import Fields, Unreadable, each, need, skip
 from connectors.listing import next_link
 from connectors.option import Secret, option
@@ -80,9 +80,11 @@ class ZendeskConnector:
                 got, bad = await self._ticket(ticket)
                 items.extend(item for item in got if item.version >= int(place["caught"]) * 1_000_000)
                 skipped.extend(bad)
-                newest = max(newest, _changed(ticket))
+                newest = max(newest, min(_changed(ticket), int(self._now().timestamp())))
             # Below the newest change of a complete pass every event has been read, even of tickets that changed since.
             caught = max(int(place["caught"]), newest - OVERLAP_S) if ended else int(place["caught"])
+            if not ended and after == place["after"]:
+                raise Retryable(f"{answer.where} gave the same cursor again")
             place = {"after": after or place["after"], "start": place["start"], "caught": caught, "newest": newest}
             yield Page(items=tuple(items), skipped=tuple(skipped), cursor=place)
             if ended or not after:

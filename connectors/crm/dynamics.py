@@ -10,7 +10,18 @@ from typing import Any, Final
 
 from connectors import hook, oauth, signature
 from connectors.bookmark import micros
-from connectors.connector import Cursor, CursorExpired, Delivery, Item, Page, Permanent, Rating, Request, Skipped
+from connectors.connector import (
+    Cursor,
+    CursorExpired,
+    Delivery,
+    Item,
+    Page,
+    Permanent,
+    Rating,
+    Request,
+    Retryable,
+    Skipped,
+)
 from connectors.crm.ticket import Ticket, gone
 from connectors.fields import Fields, Unreadable, each, need
 from connectors.listing import next_link
@@ -84,6 +95,7 @@ class DynamicsConnector:
     async def pages(self, cursor: Cursor | None, *, follow: bool) -> AsyncIterator[Page]:
         """See `Reader.pages`. In the first pass what did not change since the start is left out."""
         place = dict(cursor or self.since(self._now() - FIRST))
+        asked: set[str] = set()
         while True:
             link, since = str(place.get("link") or ""), int(place.get("since") or 0)
             answer = await self._get(link)
@@ -97,6 +109,9 @@ class DynamicsConnector:
                 # Without change tracking there is nothing to go on from.
                 raise Permanent("Dataverse gave no delta link: switch on change tracking for the table")
             place = {"link": self._short(following), "since": since}
+            if place["link"] in asked:
+                raise Retryable(f"{answer.where} names a next page that was read")
+            asked.add(place["link"])
             saved = place if len(place["link"]) <= LONGEST_LINK else dict(cursor or self.since(self._now() - FIRST))
             yield Page(items=fresh, skipped=skipped, cursor=saved)
 

@@ -18,6 +18,7 @@ from connectors.recent import FIRST, Changed, Recent, changes, sift
 from connectors.registry import Context, connector
 
 PAGE: Final = 200
+MAX_DELETED_PAGES: Final = 500
 LAG: Final = timedelta(minutes=5)
 CHANNEL_LIFE: Final = timedelta(hours=24)
 RENEW_BEFORE: Final = timedelta(hours=6)
@@ -138,17 +139,16 @@ class ZohoConnector:
 
     async def _deleted(self, since: datetime) -> tuple[Item, ...]:
         items: list[Item] = []
-        page = 1
-        while True:
+        for page in range(1, MAX_DELETED_PAGES + 1):
             params: dict[str, str | int] = {"type": "all", "per_page": PAGE, "page": page}
             answer = await self._get(f"{self._records}/deleted", params, since)
             if answer is None:
-                return tuple(items)
+                break
             found, more = answer.read(deleted)
             items += found
             if not more:
-                return tuple(items)
-            page += 1
+                break
+        return tuple(items)
 
     async def _open_channel(self, until: datetime) -> str:
         """Open the channel, or prolong it. A refusal is passed on as Retryable: polling goes on without it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -18,13 +20,17 @@ CUSTOMER = 1_111_111
 
 
 class FakeTelegram:
-    """See `fake.Fake`. `webhook`: whether one is set, which forbids getUpdates."""
+    """See `fake.Fake`. `webhook`: whether one is set, which forbids getUpdates. `heartbeats`: requests that waited."""
 
     can: frozenset[Verb] = frozenset({"edit"})
+    tells: frozenset[Verb] = frozenset({"edit"})
     covers: frozenset[Covered] = frozenset()
 
     def __init__(self) -> None:
         self.webhook = False
+        self.heartbeats = 0
+        self.mute = False
+        self._news = asyncio.Event()
         self._updates: list[dict[str, Any]] = []
         self._next = 10_000
         self._messages: dict[str, dict[str, Any]] = {}
@@ -69,6 +75,7 @@ class FakeTelegram:
     def _add(self, update: dict[str, Any]) -> None:
         self._updates.append({"update_id": self._next, **update})
         self._next += 1
+        self._news.set()
 
     async def _get(self, request: web.Request) -> web.Response:
         if request.match_info["token"] != TOKEN:
@@ -82,6 +89,12 @@ class FakeTelegram:
         offset, allowed = asked.get("offset"), asked.get("allowed_updates", [])
         if offset is not None:
             self._updates = [update for update in self._updates if update["update_id"] >= offset]
+        if not self._updates and asked.get("timeout"):
+            self.heartbeats += 1
+            self._news.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(asked["timeout"]):
+                    await self._news.wait()
         found = [update for update in self._updates if set(update) & set(allowed)]
         return web.json_response({"ok": True, "result": found[:limit]})
 
