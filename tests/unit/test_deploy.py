@@ -231,7 +231,7 @@ def test_every_alert_has_a_runbook_that_says_what_to_look_at_and_what_to_do() ->
         page = (folder / f"{name}.md").read_text("utf-8")
         assert page.startswith(f"# {name}\n") and f"[{name}]({name}.md)" in index
         assert re.findall(r"^## (.*)$", page, re.MULTILINE) == ["What it means", "What to look at", "What to do"]
-        known = exported().keys() | RECORDED
+        known = exported().keys() | RECORDED | {one.name for one in WORKER}
         assert {name for name in re.findall(r"\bfeedback_(?!intake_)\w+", page)} <= known
         for target in re.findall(r"\]\(([^)#]+)\)", page):
             assert (folder / target).exists(), target
