@@ -121,6 +121,9 @@ class Http:
             raise Retryable(f"{where}: the answer broke off ({type(error).__name__})") from None
         except (aiohttp.ClientError, OSError) as error:
             raise Retryable(f"{where} cannot be reached: {_plain(error)}") from None
+        except ValueError:
+            # A service's own ids and links go into addresses and headers: lone surrogates, line ends.
+            raise Retryable(f"{where} cannot be asked: the request holds characters that none may hold") from None
         found = {name.lower(): value for name, value in response.headers.items()}
         if response.status < 300 or response.status in expect:
             return Answer(status=response.status, headers=found, body=raw, where=where)

@@ -105,7 +105,7 @@ class IntercomConnector:
         )
 
     async def _conversation(self, key: str) -> tuple[tuple[Item, ...], tuple[Skipped, ...]]:
-        url = f"{self._config.base_url}/conversations/{quote(key, safe='')}"
+        url = f"{self._config.base_url}/conversations/{quote(key, safe='', errors='replace')}"
         answer = await self._http.get(url, headers=self._headers, expect=(404,))
         # Deleted between the search and now.
         return ((), ()) if answer.status == 404 else answer.read(parse)

@@ -35,7 +35,8 @@ class Zendesk:
     signing_secret: Secret | None = option(
         "signing secret of the webhook", example="env:ZENDESK_SIGNING_SECRET", default=None
     )
-    base_url: str | None = option("address of the API, if another than https://SUBDOMAIN.zendesk.com", default=None)
+    base_url: str | None = option("address of the API, if another than https://SUBDOMAIN.zendesk.com",
+                                  example="https://acme.zendesk.com", default=None)  # fmt: skip
 
 
 @connector(

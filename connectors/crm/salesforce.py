@@ -57,6 +57,7 @@ class Salesforce:
     ),
     source="https://developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest/resources_query.htm",
     config=Salesforce,
+    every_s=120.0,
 )
 class SalesforceConnector:
     """See the declaration."""

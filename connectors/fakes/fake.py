@@ -137,13 +137,15 @@ HTML: Final = b"<!doctype html><html><body><h1>Service maintenance</h1></body></
 class Running:
     """`async with Running(fake) as service:` a fake on a free port of 127.0.0.1.
 
-    `faults` are taken one a request before the fake's own answer. `seen`: method and path of every request.
+    `faults` are taken one a request before the fake's own answer. `seen`: method and path of every request. `answers`:
+    the bodies of its latest own answers.
     """
 
     def __init__(self, fake: Fake) -> None:
         self.fake = fake
         self.faults: deque[Fault] = deque()
         self.seen: list[str] = []
+        self.answers: deque[bytes] = deque(maxlen=100)
         self._changed = asyncio.Condition()
         self._under_way = 0
         self._open: dict[int, web.Request] = {}
@@ -176,7 +178,10 @@ class Running:
         self._open[id(request)] = request
         try:
             if not self.faults:
-                return await handler(request)
+                answer = await handler(request)
+                if isinstance(answer, web.Response) and isinstance(answer.body, bytes):
+                    self.answers.append(answer.body)
+                return answer
             fault = self.faults.popleft()
             if fault.kind == "silent":
                 await asyncio.sleep(3_600)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import random
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -193,6 +197,41 @@ async def test_cancelling_in_mid_page_ends_the_request(name: str) -> None:
             with pytest.raises(asyncio.CancelledError):
                 await task
             await at.service.wait_under_way(0)
+
+
+@pytest.mark.parametrize("name", POLLED)
+async def test_whatever_part_of_an_answer_is_odd_a_verdict_or_the_rest_comes_of_it(name: str) -> None:
+    async with bench(name) as at:
+        at.say(2)
+        await read_all(at.connector, None)
+        answers = list(at.service.answers)
+        odd_ones = [
+            (number, json.dumps(replaced(told, place, odd)).encode())
+            for number, told in enumerate(map(as_json, answers))
+            if told is not None
+            for place in places(told)
+            for odd in ODD
+        ]
+        chosen = random.Random(name).sample(odd_ones, min(len(odd_ones), 40))
+        for number, body in chosen:
+            at.service.faults = deque(Fault(status=200, body=answer) for answer in (*answers[:number], body))
+            cursors = []
+            with contextlib.suppress(Verdict):
+                async with asyncio.timeout(10):
+                    for page in await read_all(at.rebuilt(), None):
+                        assert len(json.dumps(page.cursor).encode()) <= MAX_CURSOR_BYTES, body
+                        cursors.append(json.loads(json.dumps(page.cursor)))
+            at.service.faults.clear()
+            for cursor in cursors[-1:]:
+                with contextlib.suppress(Verdict):
+                    await read_all(at.rebuilt(), cursor)
+
+
+def as_json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
 
 
 @pytest.mark.parametrize("name", HOOKED)
