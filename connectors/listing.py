@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
@@ -19,6 +19,7 @@ from urllib.parse import urljoin, urlsplit
 from connectors.connector import Clock, Cursor, Gap, Item, Page, Permanent, Quota, Retryable, Skipped
 
 KEEP: Final = 250
+MAX_AFTER_CHARS: Final = 400
 MAX_PAGES: Final = 20_000
 _DIGEST_CHARS: Final = 6
 _SECOND_CHARS: Final = 6
@@ -39,12 +40,16 @@ class Seen:
     """What has been read of a listing. Pure.
 
     `floor`: seconds since 1970; what is not newer counts as read. `entries`: digest → second of what was
-    read above it. `checked`: when the last complete pass was (seconds since 1970), 0 for never.
+    read above it. `checked`: when the last complete pass was (seconds since 1970), 0 for never. `after`, `noted`:
+    the next page of a long pass under way, and its newest entries; kept while there are no `entries`, as in a
+    backfill, so that one which breaks off goes on where it was.
     """
 
     floor: int = 0
     entries: Mapping[str, int]
     checked: int = 0
+    after: str = ""
+    noted: Mapping[str, int] = field(default_factory=dict)
 
     def fresh(self, item: Item) -> bool:
         """Whether an item has not been read yet."""
@@ -60,14 +65,27 @@ class Seen:
 
     def cursor(self) -> dict[str, Any]:
         """As (part of) a cursor: at most 12 bytes an entry."""
-        return {"floor": self.floor, "seen": pack(self.entries), "checked": self.checked}
+        found = {"floor": self.floor, "seen": pack(self.entries), "checked": self.checked}
+        return found | ({"after": self.after, "noted": pack(self.noted)} if self.after else {})
+
+    def under_way(self, after: str | None, noted: Mapping[str, int], keep: int) -> Seen:
+        """A page of a pass was read, and `after` is next."""
+        if not after or len(after) > MAX_AFTER_CHARS or self.entries:
+            return self
+        newest = sorted(noted.items(), key=lambda entry: entry[1], reverse=True)[:keep]
+        return replace(self, after=after, noted=dict(newest))
 
     @classmethod
     def of(cls, cursor: Mapping[str, Any] | None) -> Seen:
         """From a cursor."""
         found = cursor or {}
-        entries = unpack(str(found.get("seen", "")))
-        return cls(floor=int(found.get("floor", 0)), entries=entries, checked=int(found.get("checked", 0)))
+        return cls(
+            floor=int(found.get("floor", 0)),
+            entries=unpack(str(found.get("seen", ""))),
+            checked=int(found.get("checked", 0)),
+            after=str(found.get("after", "")),
+            noted=unpack(str(found.get("noted", ""))),
+        )
 
     @classmethod
     def since(cls, moment: datetime) -> Seen:
@@ -88,19 +106,32 @@ async def newest_first(
 ) -> AsyncGenerator[Page, None]:
     """The pages of a listing down to what `seen` knows; one page only if this is the `first` time.
 
-    `fetch(after)` gets a page. Only the last page's cursor moves: a broken pass starts over. `reach`: how far
-    back the service lists; a pass that comes later than that after the one before leaves a Gap. `most`: how
-    many entries it lists; where that many were listed and none was known, there is a Gap too.
+    `fetch(after)` gets a page. Only the last page's cursor moves: a broken pass starts over, except where nothing
+    was known (a backfill): that goes on at the page where it was. `reach`: how far back the service lists; a
+    pass that comes later than that after the one before leaves a Gap. `most`: how many entries it lists; where that
+    many were listed and none was known, there is a Gap too.
     """
     begun = now()
     gaps = _out_of_reach(seen, begun, reach)
-    after: str | None = None
+    after: str | None = seen.after or None
+    noted: dict[str, int] = dict(seen.noted)
+    resumed, seen = after is not None, replace(seen, after="", noted={})
     asked: set[str] = set()
-    noted: dict[str, int] = {}
-    listed, known = 0, False
+    # How many a pass that goes on had listed before is not known: it counts as if they were all.
+    listed, known = (most or 0) if resumed else 0, False
     oldest: datetime | None = None
     while True:
-        page = await fetch(after)
+        try:
+            page = await fetch(after)
+        except Permanent:
+            if not resumed:
+                raise
+            page = Listed(items=())
+        if resumed and not page.items:
+            # The service does not know that page any more: from the beginning.
+            after, resumed, listed = None, False, 0
+            continue
+        resumed = False
         fresh = tuple(item for item in page.items if item.external_id and seen.fresh(item))
         for item in page.items:
             noted |= (digest(item),)
@@ -111,7 +142,8 @@ async def newest_first(
         known = known or len(fresh) < len(page.items)
         last = first or page.after is None or (not fresh and bool(page.items))
         if not last:
-            yield Page(items=fresh, skipped=page.skipped, cursor=save(seen), quota=page.quota)
+            going_on = seen.under_way(page.after, noted, keep)
+            yield Page(items=fresh, skipped=page.skipped, cursor=save(going_on), quota=page.quota)
             after = page.after
             if after in asked or len(asked) >= MAX_PAGES:
                 raise Retryable(f"the service goes round in circles: page {len(asked) + 1} names one that was read")

@@ -37,7 +37,7 @@ class AppStore:
     kind="reviews",
     channel="review",
     modes=("poll",),
-    cursor="The latest reviews read. Listings are newest first, so a broken pass starts over.",
+    cursor="The latest reviews read. Listings are newest first, so a broken pass starts over; a backfill goes on.",
     limits=(
         "Apple tells neither the language of a review nor the version of the app; ratings without text are not listed.",
         "Deletions are not told. Whether an edit changes a review's date is not documented: one that does not is "
@@ -72,7 +72,7 @@ class AppStoreConnector:
 
     async def _list(self, after: str | None) -> Listed:
         params: dict[str, str | int] = {"limit": PAGE, "sort": "-createdDate", "include": "response"}
-        answer = await self._http.get(after or self._url, params=None if after else params)
+        answer = await self._http.get(next_link(self._url, after) or self._url, params=None if after else params)
         items, skipped = answer.read(parse)
         link = answer.read(lambda found: Fields(found).text("links.next"))
         return Listed(

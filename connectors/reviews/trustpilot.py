@@ -39,7 +39,7 @@ class Trustpilot:
     kind="reviews",
     channel="review",
     modes=("poll", "webhook"),
-    cursor="The latest reviews read. Listings are newest first, so a broken pass starts over.",
+    cursor="The latest reviews read. Listings are newest first, so a broken pass starts over; a backfill goes on.",
     limits=(
         "A poll sees new reviews, and edits of those among the newest; other edits and deletions come by webhook only.",
         "Trustpilot does not sign its webhooks: the secret stands in the address, and each review is fetched again.",

@@ -80,6 +80,45 @@ async def test_every_item_comes_once_over_passes_that_break_off_late_items_and_w
     assert sorted(one.external_id for one in got) == sorted(one.external_id for one in world.items)
 
 
+@given(st.integers(1, 60), st.integers(1, 12), st.integers(0, 9), st.sampled_from(["kept", "refused", "empty"]))
+@settings(max_examples=150, deadline=None)
+async def test_history_that_breaks_off_goes_on_where_it_was_or_starts_over(
+    count: int, stop: int, new: int, then: str
+) -> None:
+    world = World()
+    world.items = [item(str(n), 1_000 + n) for n in range(count)]
+    start = Seen.since(datetime.fromtimestamp(900, UTC)).cursor()
+    pages, cursor = await poll(world.fetch, start, stop_after=stop)
+    got = {one.external_id for page in pages for one in page.items}
+    broke_off = len(got) < count
+    world.items += [item(f"new-{n}", 5_000 + n) for n in range(new)]
+    asked: list[str | None] = []
+
+    async def fetch(after: str | None) -> Listed:
+        asked.append(after)
+        if len(asked) == 1 and after is not None and then != "kept":
+            if then == "refused":
+                raise Permanent("400: no such token")
+            return Listed(items=())
+        return await world.fetch(after)
+
+    pages, cursor = await poll(fetch, cursor)
+    rest = [one.external_id for page in pages for one in page.items]
+    if broke_off and then == "kept":
+        assert asked[0] is not None and len(rest) <= count - len(got) + new, "it does not begin again"
+    pages, _ = await poll(world.fetch, cursor)
+    rest += [one.external_id for page in pages for one in page.items]
+    assert got | set(rest) == {one.external_id for one in world.items}
+
+
+async def test_a_service_that_refuses_from_the_beginning_is_believed() -> None:
+    async def fetch(after: str | None) -> Listed:
+        raise Permanent("401")
+
+    with pytest.raises(Permanent):
+        await poll(fetch, {"floor": 1, "seen": "", "checked": 0, "after": "x", "noted": ""})
+
+
 async def test_an_item_at_a_newer_version_comes_again() -> None:
     world = World()
     world.items = [item("a", 1_000), item("b", 1_010)]
