@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from models import artifact, batching, reading
+from models import artifact, batching, head, reading
 from models.backbone import PAD
 from models.classifier import ModelError, Prediction
 from models.reading import Reading
@@ -27,12 +27,15 @@ class OnnxClassifier:
     third slower on a quiet machine and several times on a busy one, where each waits for the other.
     """
 
-    def __init__(self, path: str | None = None, threads: int = 2) -> None:
-        """Read and verify everything. ModelError when the folder cannot be trusted or read."""
+    def __init__(self, path: str | None = None, threads: int = 2, topics: Path | None = None) -> None:
+        """Read and verify everything; `topics`: a head of the user's. ModelError when a file cannot be trusted."""
         folder = Path(path) if path else artifact.SHIPPED
-        digest = artifact.verify(folder)
+        self.weights = artifact.verify(folder)
         self._config = artifact.read_config(folder)
-        self._model = f"{self._config.name}@{digest[:12]}"
+        self._head = head.read(topics, made_for=self.weights, known=self._config.topics) if topics else None
+        self._model = f"{self._config.name}@{self.weights[:12]}"
+        if self._head:
+            self._model = self._head.identity(self._config.name, self.weights)
         self._reader = reading.Reader(folder, self._config.max_tokens)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -51,6 +54,11 @@ class OnnxClassifier:
     def model(self) -> str:
         """`name@hash` of the loaded weights."""
         return self._model
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Every topic that it can say, in the order of its answers."""
+        return self._head.topics if self._head else self._config.topics
 
     def classify(self, texts: Sequence[str], languages: Sequence[str | None] = ()) -> list[Prediction]:
         """See `Classifier.classify`."""
@@ -72,28 +80,34 @@ class OnnxClassifier:
         """One for each of `readings`; `outputs` has a row for each of `wanted`."""
         tags = [item.language for item in wanted]
         sentiment = softmax(self._scaled(outputs["sentiment"], "sentiment", tags)).tolist()
-        topics = sigmoid(self._scaled(outputs["topics"], "topics", tags)).tolist()
+        about = self._scaled(outputs["topics"], "topics", tags)
+        if self._head:
+            about = self._head.logits(outputs["embedding"], about, self._config.topics)
+        topics = sigmoid(about).tolist()
         urgency = sigmoid(self._scaled(outputs["urgency"], "urgency", tags))[:, 0].tolist()
         answers = iter(zip(sentiment, topics, urgency, strict=True))
         for item in readings:
             if not item.readable:
-                yield reading.unread(self._config.topics, self._model)
+                yield reading.unread(self.topics, self._model)
                 continue
             feeling, chances, urgent = next(answers)
             yield Prediction(
                 sentiment=(feeling[0], feeling[1], feeling[2]),
-                topics=dict(zip(self._config.topics, chances, strict=True))
+                topics=dict(zip(self.topics, chances, strict=True))
                 if item.lettered
-                else reading.only_other(self._config.topics),
+                else reading.only_other(self.topics),
                 language=item.language,
                 model=self._model,
                 urgency=urgent if item.lettered else 0.0,
                 unsure=max(feeling) < self._config.calibration["sentiment"].least(item.language),
             )
 
-    def embed(self, texts: Sequence[str]) -> Floats:
-        """The pooled embedding of each text, [texts, hidden]: what heads for other labels are fitted on."""
-        return self.logits([item.ids for item in self._reader.read(texts)])["embedding"]
+    def encode(self, texts: Sequence[str]) -> tuple[Floats, Floats]:
+        """The pooled embedding of each text, [texts, hidden], and the calibrated logits of the model's own topics:
+        what heads for other topics are fitted on."""
+        readings = self._reader.read(texts)
+        outputs = self.logits([item.ids for item in readings])
+        return outputs["embedding"], self._scaled(outputs["topics"], "topics", [item.language for item in readings])
 
     def logits(self, ids: Sequence[Sequence[int]]) -> dict[str, Floats]:
         """Every output of the graph, uncalibrated, rows in the order of `ids` (pieces a text)."""
