@@ -4,8 +4,9 @@ The graph is written operator by operator, so that it starts out fused. Weights 
 one scale a column, embeddings int8 with one scale a piece. Activations are quantised to uint8 with scales
 fixed beforehand (`ranges`), so a text's answer does not depend on the texts it runs with. Normalisation
 is written with InstanceNormalization over each token: onnxruntime's CPU kernel of LayerNormalization took
-three times as long. Input `ids`: int64 [batch, tokens], padded on the right with PAD. Outputs:
-`embedding` [batch, hidden] and logits by head.
+three times as long. Input `ids`: int64 [batch, tokens], padded on the right with PAD. Outputs: `embedding`
+and `middle` (what lies half way, less bent to our own labels: other topics are told apart better with it),
+both [batch, hidden], and logits by head.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ DOWN_RANGE = (-0.17, 6.0)
 Ranges = Mapping[str, tuple[float, float]]
 
 MICROSOFT = "com.microsoft"
+MIDDLE = "middle"
 _HALVINGS = "halvings"
 
 
@@ -148,6 +150,13 @@ class _Builder:
         right = self.node("Mul", f"{two}.1", self.node("Div", f"{each}.1", divisor))
         return self.node("Add", left, right), total
 
+    def mean(self, x: str, weight: str, name: str) -> None:
+        """The output `name`: the mean of a text's tokens, [batch, hidden]."""
+        along = self.constant("along", np.array([1], np.int64))
+        total = self.node("ReduceSum", self.node("Mul", x, weight), along, keepdims=0)
+        length = self.node("ReduceSum", weight, along, keepdims=0)
+        self.nodes.append(helper.make_node("Div", [total, length], [name]))
+
     def norm(self, x: str, name: str, view: _View) -> str:
         """Layer normalisation, as InstanceNormalization of each token."""
         unit = self.node("InstanceNormalization", x, view.ones, view.zeros, epsilon=EPSILON)
@@ -198,12 +207,12 @@ def build(
             wide = make.node("Clip", wide, low, high)
         x = make.node("Add", x, make.linear(wide, f"{name}.down"))
         x = make.norm(x, f"{name}.output_norm", view)
+        if number == (layers - 1) // 2:
+            make.mean(x, weight, MIDDLE)
 
-    along = make.constant("along", np.array([1], np.int64))
-    total = make.node("ReduceSum", make.node("Mul", x, weight), along, keepdims=0)
-    length = make.node("ReduceSum", weight, along, keepdims=0)
-    make.nodes.append(helper.make_node("Div", [total, length], ["embedding"]))
-    outputs = [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", hidden])]
+    make.mean(x, weight, "embedding")
+    means = (MIDDLE, "embedding")
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", hidden]) for name in means]
     for head, size in heads.items():
         inputs = ["embedding", make.parameter(f"heads.{head}.weight"), make.parameter(f"heads.{head}.bias")]
         make.nodes.append(helper.make_node("Gemm", inputs, [head], transB=1))

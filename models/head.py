@@ -1,7 +1,7 @@
 """A topic head: the user's own topics, as one small file beside a model that is not changed.
 
-An `.npz` of `weights` (fp16 [own, hidden]), `bias` (fp32 [own]) and `about` (JSON). The logit of one of the
-user's topics is a linear function of the model's embedding; the model's own topics that stay keep the
+An `.npz` of `weights` (fp16 [own, width]), `bias` (fp32 [own]) and `about` (JSON). The logit of one of the
+user's topics is a linear function of the model's embeddings; the model's own topics that stay keep the
 model's own logits. The file is bound to the weights that the embeddings came from.
 """
 

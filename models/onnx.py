@@ -82,7 +82,7 @@ class OnnxClassifier:
         sentiment = softmax(self._scaled(outputs["sentiment"], "sentiment", tags)).tolist()
         about = self._scaled(outputs["topics"], "topics", tags)
         if self._head:
-            about = self._head.logits(outputs["embedding"], about, self._config.topics)
+            about = self._head.logits(features(outputs), about, self._config.topics)
         topics = sigmoid(about).tolist()
         urgency = sigmoid(self._scaled(outputs["urgency"], "urgency", tags))[:, 0].tolist()
         answers = iter(zip(sentiment, topics, urgency, strict=True))
@@ -103,11 +103,11 @@ class OnnxClassifier:
             )
 
     def encode(self, texts: Sequence[str]) -> tuple[Floats, Floats]:
-        """The pooled embedding of each text, [texts, hidden], and the calibrated logits of the model's own topics:
-        what heads for other topics are fitted on."""
+        """`features` of each text, and the calibrated logits of the model's own topics: what heads for other topics
+        are fitted on."""
         readings = self._reader.read(texts)
         outputs = self.logits([item.ids for item in readings])
-        return outputs["embedding"], self._scaled(outputs["topics"], "topics", [item.language for item in readings])
+        return features(outputs), self._scaled(outputs["topics"], "topics", [item.language for item in readings])
 
     def logits(self, ids: Sequence[Sequence[int]]) -> dict[str, Floats]:
         """Every output of the graph, uncalibrated, rows in the order of `ids` (pieces a text)."""
@@ -139,6 +139,11 @@ class OnnxClassifier:
         calibration = self._config.calibration[head]
         temperature = np.array([calibration.of(tag) for tag in tags], np.float32)
         return logits / temperature.reshape(-1, 1)
+
+
+def features(outputs: Mapping[str, Floats]) -> Floats:
+    """What a topic head reads: the embeddings that the graph has, side by side, [texts, their width]."""
+    return np.concatenate([outputs[name] for name in ("middle", "embedding") if name in outputs], axis=1)
 
 
 def softmax(logits: Floats) -> NDArray[np.float64]:

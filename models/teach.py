@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from models import corpus, head, topic_fit
 from models.corpus import Row
@@ -29,7 +30,8 @@ def fit(wanted: Wanted, model: OnnxClassifier, *, cache: Path | None = None, sen
     held = _labelled(model, list(corpus.sentences(sentences / "validation")), cache)
     examples = [_encode(model, topic.examples) for topic in wanted.topics]
     descriptions = _encode(model, [topic.description for topic in wanted.topics])
-    return topic_fit.fit(wanted, model.topics, ours=ours, held=held, examples=examples, descriptions=descriptions)
+    with threadpool_limits(1):  # more are slower at this size, and their number would show in the last digits
+        return topic_fit.fit(wanted, model.topics, ours=ours, held=held, examples=examples, descriptions=descriptions)
 
 
 def write(path: Path, wanted: Wanted, fitted: Fitted, model: OnnxClassifier) -> head.Head:

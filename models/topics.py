@@ -15,7 +15,6 @@ MOST_EXAMPLES: Final = 20
 MOST_TOPICS: Final = 40
 OTHER: Final = "other"
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}\Z")
-KEYS: Final = ("name", "description", "includes", "examples")
 
 Place = tuple[str | int, ...]
 
@@ -63,104 +62,114 @@ def parse(
 
     `line_of` gives the line of a key, such as `("topic", 2, "examples", 0)`. `known`: the model's own topics.
     """
-    faults: list[TopicFault] = []
+    reader = _Reader(source, line_of, [topic for topic in known if topic != OTHER])
+    wanted = reader.take(data)
+    return wanted, tuple(sorted(reader.faults, key=lambda f: (f.line, f.key, f.reason)))
 
-    def fault(place: Place, reason: str) -> None:
-        key = ".".join(str(part) for part in place if isinstance(part, str)) or "topic"
-        faults.append(TopicFault(source=source, line=line_of(place), key=key, reason=reason))
 
-    def taken(place: Place, read: Callable[[object], Any], value: object, default: Any) -> Any:
+class _Reader:
+    """Collects topics, and every fault on the way."""
+
+    def __init__(self, source: str, line_of: Callable[[Place], int], known: Sequence[str]) -> None:
+        self.faults: list[TopicFault] = []
+        self._source, self._line_of, self._known = source, line_of, known
+        self._lines: dict[str, int] = {}
+        self._owners: dict[str, str] = {}
+
+    def take(self, data: dict[str, Any]) -> Wanted:
+        for unknown in data.keys() - {"name", "keep", "topic"}:
+            self._fault((unknown,), "is not known here; known are name, keep and [[topic]]")
+        name = self._read(("name",), _name, data.get("name", "topics"), "topics")
+        tables = data.get("topic", [])
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            self._fault(("topic",), "must be a list of tables: write [[topic]] with two brackets")
+            tables = []
+        elif not tables:
+            self._fault((), "has no topics: write at least one [[topic]]")
+        if len(tables) > MOST_TOPICS:
+            self._fault(("topic", MOST_TOPICS), f"is one of {len(tables)} topics; at most {MOST_TOPICS} are told apart")
+        found = [(index, self._topic(("topic", index), table)) for index, table in enumerate(tables)]
+        topics = [(index, topic) for index, topic in found if topic]
+        self._apart(topics)
+        keep = [topic for topic in self._known if topic not in self._owners]
+        if "keep" in data:
+            given = self._read(("keep",), _list, data["keep"], ())
+            for topic in given:
+                if topic in self._owners:
+                    self._fault(("keep",), f"{topic} cannot stay: {self._owners[topic]} of this file takes its place")
+                elif topic not in (*self._known, OTHER):
+                    self._fault(("keep",), f"{topic} is none of the model's own topics; {self._near(topic)}")
+            keep = [topic for topic in keep if topic in given]
+        return Wanted(name=name, keep=tuple(keep), topics=tuple(topic for _, topic in topics))
+
+    def _topic(self, at: Place, table: dict[str, Any]) -> Topic | None:
+        before = len(self.faults)
+        for unknown in table.keys() - _READERS.keys():
+            near = get_close_matches(unknown, _READERS, n=1)
+            known = f"did you mean {near[0]}?" if near else f"known are {', '.join(_READERS)}"
+            self._fault((*at, unknown), f"is not a setting of a topic; {known}")
+        for key, example in _NEEDED.items():
+            if key not in table:
+                self._fault(at, f"needs {example}")
+        found = {key: self._read((*at, key), read, table[key], ()) for key, read in _READERS.items() if key in table}
+        name = found.get("name", "")
+        if name in self._lines:
+            self._fault((*at, "name"), f"{name} is the topic in line {self._lines[name]} already; choose another name")
+        elif name == OTHER:
+            self._fault((*at, "name"), "other is what fits no topic, so it has no examples; choose another name")
+        elif name:
+            self._lines[name] = self._line_of((*at, "name"))
+        includes = found.get("includes", ())
+        if name in self._known and name not in includes:
+            includes = (name, *includes)  # more examples of a topic that the model has
+        for topic in includes:
+            if topic not in self._known:
+                self._fault((*at, "includes"), f"{topic} is none of the model's own topics; {self._near(topic)}")
+            elif topic in self._owners:
+                self._fault((*at, "includes"), f"{topic} is included by {self._owners[topic]} already")
+            self._owners.setdefault(topic, name)
+        examples = self._examples((*at, "examples"), found.get("examples", ()))
+        if len(self.faults) > before:
+            return None
+        return Topic(name=name, description=found["description"], examples=examples, includes=includes)
+
+    def _examples(self, at: Place, texts: Sequence[object]) -> tuple[str, ...]:
+        found: list[str] = []
+        for index, text in enumerate(texts):
+            cleaned = preprocess.clean(text) if isinstance(text, str) else ""
+            if not preprocess.is_readable(cleaned):
+                self._fault((*at, index), f"must be what a customer would write, in quotes; is {_shown(text)}")
+            elif corpus.near_duplicates(found, [cleaned]):
+                self._fault((*at, index), f"{_shown(cleaned)} says the same as another example; write one that differs")
+            else:
+                found.append(cleaned)
+        if texts and not LEAST_EXAMPLES <= len(texts) <= MOST_EXAMPLES:
+            several = f"{LEAST_EXAMPLES} to {MOST_EXAMPLES}, in the languages that you hear"
+            self._fault(at, f"holds {len(texts)} sentences; needs {several}")
+        return tuple(found)
+
+    def _apart(self, topics: Sequence[tuple[int, Topic]]) -> None:
+        """Every example that stands, almost word by word, under two topics."""
+        for number, (index, topic) in enumerate(topics):
+            for _, earlier in topics[:number]:
+                for _, text in corpus.near_duplicates(earlier.examples, topic.examples):
+                    at = ("topic", index, "examples", topic.examples.index(text))
+                    self._fault(at, f"{_shown(text)} is an example of {earlier.name} too; leave it in one of them")
+
+    def _read(self, at: Place, read: Callable[[object], Any], value: object, default: Any) -> Any:
         try:
             return read(value)
         except _Wrong as wrong:
-            fault(place, str(wrong))
+            self._fault(at, str(wrong))
             return default
 
-    for unknown in data.keys() - {"name", "keep", "topic"}:
-        near = "; topics start with [[topic]]" if not get_close_matches(unknown, ["keep", "name"]) else ""
-        fault((unknown,), f"is not known here; known are name, keep and [[topic]]{near}")
-    name = taken(("name",), _name, data.get("name", "topics"), "topics")
-    tables = data.get("topic", [])
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        fault(("topic",), "must be a list of tables: write [[topic]] with two brackets")
-        tables = []
-    elif not tables:
-        fault((), "has no topics: write at least one [[topic]]")
-    if len(tables) > MOST_TOPICS:
-        fault(("topic", MOST_TOPICS), f"is topic {MOST_TOPICS + 1} of {len(tables)}; at most {MOST_TOPICS} are told apart")
-    topics: list[Topic] = []
-    names: dict[str, int] = {}
-    owners: dict[str, str] = {}
-    for index, table in enumerate(tables):
-        before, at = len(faults), ("topic", index)
-        for unknown in table.keys() - set(KEYS):
-            near = get_close_matches(unknown, KEYS, n=1)
-            fault((*at, unknown), f"is not known of a topic; {f'did you mean {near[0]}?' if near else 'known are ' + ', '.join(KEYS)}")
-        for key in ("name", "description", "examples"):
-            if key not in table:
-                fault(at, f"needs {_EXAMPLES[key]}")
-        own = taken((*at, "name"), _name, table.get("name", "topic"), "")
-        description = taken((*at, "description"), _line, table.get("description", "-"), "")
-        includes = taken((*at, "includes"), _list, table.get("includes", []), ())
-        if own in known and own != OTHER and own not in includes:
-            includes = (own, *includes)  # more examples of a topic that the model has
-        examples = _examples(table.get("examples", []), (*at, "examples"), fault) if "examples" in table else ()
-        if own in names:
-            fault((*at, "name"), f"{own} is already the topic in line {names[own]}; give it another name")
-        elif own == OTHER:
-            fault((*at, "name"), "other is what fits no topic, so it has no examples; choose another name")
-        if "name" in table:
-            names.setdefault(own, line_of((*at, "name")))
-        for model in includes:
-            if model not in known or model == OTHER:
-                fault((*at, "includes"), f"{model} is none of the model's own topics: {', '.join(k for k in known if k != OTHER)}")
-            elif model in owners:
-                fault((*at, "includes"), f"{model} is included by {owners[model]} already")
-            owners.setdefault(model, own)
-        if len(faults) == before:
-            topics.append(Topic(name=own, description=description, examples=examples, includes=includes))
-    _apart(topics, tables, fault)
-    keep = [topic for topic in known if topic not in owners and topic != OTHER]
-    if "keep" in data:
-        given = taken(("keep",), _list, data["keep"], ())
-        for topic in given:
-            if topic not in known:
-                near = get_close_matches(topic, known, n=1)
-                fault(("keep",), f"{topic} is none of the model's own topics; "
-                      f"{f'did you mean {near[0]}?' if near else 'they are ' + ', '.join(known)}")  # fmt: skip
-            elif topic in owners:
-                fault(("keep",), f"{topic} cannot stay: {owners[topic]} of this file takes its place")
-        keep = [topic for topic in keep if topic in given]
-    wanted = Wanted(name=name, keep=tuple(keep), topics=tuple(topics))
-    return wanted, tuple(sorted(faults, key=lambda f: (f.line, f.key, f.reason)))
+    def _near(self, topic: str) -> str:
+        near = get_close_matches(topic, self._known, n=1)
+        return f"did you mean {near[0]}?" if near else f"they are {', '.join(self._known)}"
 
-
-def _examples(value: object, at: Place, fault: Callable[[Place, str], None]) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        fault(at, f"must be a list of sentences, each in quotes; is {_shown(value)}")
-        return ()
-    found: list[str] = []
-    for index, text in enumerate(value):
-        cleaned = preprocess.clean(text) if isinstance(text, str) else ""
-        if not preprocess.is_readable(cleaned):
-            fault((*at, index), f"must be what a customer would write, in quotes; is {_shown(text)}")
-        elif corpus.near_duplicates(found, [cleaned]):
-            fault((*at, index), f"says the same as another example of this topic: {_shown(cleaned)}; write one that differs")
-        else:
-            found.append(cleaned)
-    if not LEAST_EXAMPLES <= len(value) <= MOST_EXAMPLES:
-        fault(at, f"has {len(value)}; needs {LEAST_EXAMPLES} to {MOST_EXAMPLES}, in the languages that you hear")
-    return tuple(found)
-
-
-def _apart(topics: Sequence[Topic], tables: Sequence[dict[str, Any]], fault: Callable[[Place, str], None]) -> None:
-    """Every example that stands, almost word by word, under two topics."""
-    places = {table.get("name"): index for index, table in enumerate(tables)}
-    for number, topic in enumerate(topics):
-        for earlier in topics[:number]:
-            for _, text in corpus.near_duplicates(earlier.examples, topic.examples):
-                at = ("topic", places[topic.name], "examples", topic.examples.index(text))
-                fault(at, f"{_shown(text)} is an example of {earlier.name} too; leave it in one of them")
+    def _fault(self, at: Place, reason: str) -> None:
+        key = ".".join(str(part) for part in at if isinstance(part, str)) or "topic"
+        self.faults.append(TopicFault(source=self._source, line=self._line_of(at), key=key, reason=reason))
 
 
 def _name(value: object) -> str:
@@ -183,13 +192,25 @@ def _list(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _sentences(value: object) -> tuple[object, ...]:
+    if not isinstance(value, list) or not value:
+        raise _Wrong(f"must be a list of sentences, each in quotes; is {_shown(value)}")
+    return tuple(value)
+
+
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-_EXAMPLES: Final = {
+_READERS: Final[dict[str, Callable[[object], Any]]] = {
+    "name": _name,
+    "description": _line,
+    "includes": _list,
+    "examples": _sentences,
+}
+_NEEDED: Final = {
     "name": 'a name, such as name = "loyalty-points"',
     "description": 'a description, such as description = "Points, bonus cards and levels."',
-    "examples": f"examples: {LEAST_EXAMPLES} to {MOST_EXAMPLES} sentences, examples = [\"Where are my points?\", …]",
+    "examples": f'{LEAST_EXAMPLES} to {MOST_EXAMPLES} examples = ["Where are my points?", …]',
 }

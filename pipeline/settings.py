@@ -124,6 +124,24 @@ class Model:
         None, kinds.model_path(), "Folder of another model; without it the shipped one is used.",
         example="models/mine",
     )  # fmt: skip
+    topics: Path | None = setting(
+        None, kinds.existing_file("a file of topics that `ovoz topics fit` wrote", "topics.npz"),
+        "Topics of your own for the engine onnx; `ovoz topics fit` writes the file.", example="topics.npz",
+    )  # fmt: skip
+    sentiment_labels: tuple[tuple[str, str], ...] = setting(
+        (), kinds.mapping("negative", "neutral", "positive"),
+        "What the labels of a Hugging Face checkpoint mean, where they do not say so themselves; for a zero-shot "
+        "checkpoint, what it is asked.",
+        example={"LABEL_0": "negative", "LABEL_1": "neutral", "LABEL_2": "positive"},
+    )  # fmt: skip
+    topic_labels: tuple[tuple[str, str], ...] = setting(
+        (), kinds.mapping(), "The same for topics; several labels may mean the same topic.",
+        example={"LABEL_3": "delivery", "This is about a parcel.": "delivery"},
+    )  # fmt: skip
+    unsure_below: float = setting(
+        0.0, kinds.number(0, 1),
+        "Probability of a checkpoint's sentiment below which an item counts as unsure; other models bring their own.",
+    )  # fmt: skip
     threads: int = setting(2, kinds.whole(1, 1024), "Processor cores that one worker's model uses.")
 
 

@@ -27,6 +27,8 @@ NOT_SETTINGS: Final = frozenset({"OVOZ_CONFIG", "OVOZ_KAFKA", "OVOZ_KAFKA_HOME"}
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}\Z")
 _AT: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)\Z")
 _STATEMENT: Final = re.compile(r"\s*([A-Za-z0-9_\-.\"' ]+?)\s*=\s*(.*)")
+_ONLY: Final = {"topics": "onnx", "sentiment_labels": "transformer", "topic_labels": "transformer",
+                "unsure_below": "transformer"}  # fmt: skip
 _KUBERNETES: Final = re.compile(r"_SERVICE_HOST\Z|_SERVICE_PORT(_|\Z)|_PORT_\d+_(TCP|UDP|SCTP)(_|\Z)")
 
 
@@ -72,12 +74,19 @@ def read(path: Path | None, environ: Mapping[str, str]) -> Loaded:
 
 
 def toml(value: object) -> str:
-    """A value as TOML writes it, on one line."""
+    """A value as TOML writes it, on one line; pairs are a table."""
+    if isinstance(value, dict) or (isinstance(value, tuple) and value and all(isinstance(v, tuple) for v in value)):
+        pairs = value.items() if isinstance(value, dict) else value
+        return f"{{ {', '.join(f'{_quoted(key)} = {toml(item)}' for key, item in pairs)} }}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml, value))}]"
     if isinstance(value, bool | str | Path):
         return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
     return f"{value:g}" if isinstance(value, float) and not value.is_integer() else str(value)
+
+
+def _quoted(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)
 
 
 def parse(source: str, file: str) -> tuple[dict[str, Any], list[Fault]]:
@@ -276,6 +285,17 @@ class _Reader:
             if not Path(model.path).exists() and not checkpoint:
                 self._fault(self.origins["model", "path"], "model.path", f"{seen(model.path)}, which does not exist",
                             "the folder of a model", "no path at all, for the model that comes with Ovoz")  # fmt: skip
+        if model.engine == "transformer" and not self._faulty & {("model", "path"), ("model", "engine")}:
+            named = model.path or ""
+            if not (Path(named).exists() if named else False) and not named.rpartition("@")[0]:
+                self._fault(self.origins["model", "path" if named else "engine"], "model.path",
+                            f"{seen(named)}, which names no exact weights" if named else "nothing",
+                            "the folder of a checkpoint, or name@revision", 'path = "NAME@REVISION"')  # fmt: skip
+        for key, engine in _ONLY.items():
+            value = getattr(model, key)
+            if value and model.engine != engine and ("model", "engine") not in self._faulty:
+                self._fault(self.origins["model", key], f"model.{key}", f'this key with engine = "{model.engine}"',
+                            f'engine = "{engine}"', f'engine = "{engine}", or no {key}')  # fmt: skip
 
     def _unknown_section(self, where: str, name: str, value: object, known: Mapping[str, Any]) -> None:
         if not isinstance(value, dict):

@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 T = TypeVar("T")
 
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])\Z")
+_TOPIC: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}\Z")
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}\Z")
 
 
@@ -259,6 +260,27 @@ def model_path() -> Kind:
         return value
 
     return Kind(expected="the folder of a model, or a checkpoint's name", read=read)
+
+
+def mapping(*meanings: str) -> Kind:
+    """A table from names to one of a few words, or to any topic; as sorted pairs."""
+    word = meanings[0] if meanings else "delivery"
+
+    def read(value: object) -> tuple[tuple[str, str], ...]:
+        if not isinstance(value, dict) or not value:
+            raise Wrong(kind_of(value) if not isinstance(value, dict) else "an empty table", {"LABEL_0": word})
+        for label, meaning in value.items():
+            known = meaning in meanings if meanings else isinstance(meaning, str) and bool(_TOPIC.match(meaning))
+            if not known:
+                raise Wrong(f"{seen(meaning)} for {seen(label)}", {label: word})
+        return tuple(sorted(value.items()))
+
+    def split(text: str) -> object:
+        parts = [part.rpartition("=") for part in text.split(",") if part.strip()]
+        return {label.strip(): meaning.strip() for label, _, meaning in parts}
+
+    words = " or ".join(f'"{meaning}"' for meaning in meanings) or "a topic (a-z 0-9 _ -)"
+    return Kind(expected=f"a table from labels to {words}", read=read, from_text=split)
 
 
 def hide_password(url: str) -> str:

@@ -22,7 +22,6 @@ from alerts import rule as rules
 from alerts.engine import Engine
 from alerts.notifiers import AlertmanagerNotifier, AppriseNotifier
 from models.classifier import Classifier, ModelError
-from models.load import load
 from pipeline import app as faust_app
 from pipeline import ledger, repair
 from pipeline.bus import BrokerAway, TopicMismatch, admin, read_offsets
@@ -31,6 +30,7 @@ from pipeline.dead_letter import FuseBlown
 from pipeline.exporter import Exporter
 from pipeline.ledger import Span
 from pipeline.metrics import WorkerMetrics
+from pipeline.model import classifier_of
 from pipeline.outbox import Outbox, Receiver
 from pipeline.patience import persist
 from pipeline.settings import Settings
@@ -172,8 +172,7 @@ class Worker:
             self._every(pause, self._repair)
 
     def _load(self) -> Classifier:
-        model = self.settings.model
-        return load(model.engine, model.path, model.threads)
+        return classifier_of(self.settings.model)
 
     async def _start_stage(self, name: str) -> None:
         worker = self.settings.worker

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +38,9 @@ def check(show: bool, config: Path | None) -> int:
         faults += [str(fault) for fault in error.faults]
     rules, count = (loaded.settings.alerts.rules if loaded else None), 0
     if loaded is not None:
-        count, found = rule_faults(rules)
+        topics, found = model_faults(loaded)
+        faults += found
+        count, found = rule_faults(rules, topics)
         faults += found
         faults += list(_unknown_services(loaded))
         faults += [str(fault) for table in loaded.settings.connector for fault in connector_faults(table, os.environ)]
@@ -60,10 +62,25 @@ def check(show: bool, config: Path | None) -> int:
     return DONE
 
 
-def rule_faults(file: Path | None) -> tuple[int, list[str]]:
-    """The number of rules in a rule file (None: the shipped one), and its faults as lines."""
+def model_faults(loaded: Loaded) -> tuple[tuple[str, ...], list[str]]:
+    """What topics the model can say, none where its files are wrong, and what is wrong with them."""
+    from models.classifier import ModelError
+    from pipeline.model import labels_of
+
+    try:
+        return labels_of(loaded.settings.model), []
+    except ModelError as error:
+        named = [key for key in ("topics", "path") if loaded.origins["model", key] != "default"]
+        where = loaded.origins["model", named[0]] if named else "model"
+        return (), [f"{where}: {error}"]
+
+
+def rule_faults(file: Path | None, topics: Collection[str] = ()) -> tuple[int, list[str]]:
+    """The number of rules in a rule file (None: the shipped one), and its faults as lines.
+
+    `topics`: what the model can say, where known.
+    """
     from alerts.rule import DEFAULT_FILE, parse
-    from models.classifier import TOPICS
     from pipeline.settings_file import parse as parse_toml
     from pipeline.toml_lines import line_of
 
@@ -75,7 +92,7 @@ def rule_faults(file: Path | None) -> tuple[int, list[str]]:
     except UnicodeDecodeError as error:
         return 0, [f"{file}: found bytes that are no UTF-8 at position {error.start}; write instead: the file as UTF-8"]
     data, syntax = parse_toml(source, str(file))
-    rules, faults = parse(str(file), data, line_of(source), topics=TOPICS)
+    rules, faults = parse(str(file), data, line_of(source), topics=topics)
     return len(rules), [*map(str, syntax), *map(str, faults)]
 
 

@@ -46,10 +46,9 @@ def classify(texts: tuple[str, ...], config: Path | None) -> int:
         {"text":"…","label":"negative","sentiment":{"negative":0.97,"neutral":0.02,"positive":0.01},"score":-0.96,
          "topics":{"delivery":0.98,…},"language":"en","model":"name@hash"}
     """
-    from models.load import load
+    from pipeline.model import classifier_of
 
-    settings = settings_of(config)
-    model = load(settings.model.engine, settings.model.path, settings.model.threads)
+    model = classifier_of(settings_of(config).model)
     if texts and texts != ("-",):
         known = [text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for text in texts]
         _write(known, model.classify(known))

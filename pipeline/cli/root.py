@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "backfill": ("backfill", "Take in what was said before."),
     "replay": ("replay", "Send files of feedback through the pipeline."),
     "classify": ("classify", "Score texts on the terminal."),
+    "topics": ("topics", "Teach and list topics."),
     "status": ("status", "Show lag, rates, sources and alerts."),
     "audit": ("audit", "Compare broker, ledger, items and counts."),
     "dead": ("dead", "List, show and put back dead letters."),
