@@ -44,7 +44,7 @@ class Youtube:
     kind="social",
     channel="social",
     modes=("poll",),
-    cursor="The latest comments read. Threads are listed newest first, so a broken pass starts over; a backfill goes on.",
+    cursor="The latest comments read. Newest threads first: a broken pass starts over; a backfill goes on.",
     limits=(
         "Each page of 100 threads costs one of 10,000 units a day; a new thread with many replies costs more.",
         "Replies to threads that have left the newest page are not seen, nor are edits and deletions there.",

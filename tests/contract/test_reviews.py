@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import pytest
 
-from connectors.connector import Permanent, Retryable
-from connectors.fakes.fake import Fault
+from connectors.connector import Permanent, Receiver, Refused, Request, Retryable
+from connectors.fakes.fake import Fault, Hook
 from connectors.fakes.google_business import FakeGoogleBusiness
 from connectors.google import reasons
 from connectors.oauth import Authorized, refresh_token
@@ -169,3 +169,50 @@ async def test_an_id_that_would_change_the_address_is_refused(name: str, field: 
     async with bench(name) as at:
         with pytest.raises(Misconfigured, match="form"):
             read(declaration(name).config, at.table | {field: wrong}, at.secrets)
+
+
+def told(fake: Hook, kind: str, review: str) -> Request:
+    body = {"events": [{"eventName": f"service-review-{kind}", "version": "1", "eventData": {"id": review}}]}
+    return fake.signed(json.dumps(body).encode(), "https://hooks.example/x", NOW)
+
+
+async def test_trustpilots_webhook_is_a_hint_only_what_counts_is_fetched() -> None:
+    async with bench("trustpilot") as at:
+        fake = at.service.fake
+        assert isinstance(fake, Hook) and isinstance(at.connector, Receiver)
+        said = at.say(1)[0]
+        (item,) = (await at.connector.receive(told(fake, "created", said.id))).items
+        assert (item.text, item.deleted) == (said.text, False)
+        at.service.fake.edit(said.id, "It came after all", NOW - timedelta(minutes=1))
+        (newer,) = (await at.connector.receive(told(fake, "updated", said.id))).items
+        assert "It came after all" in newer.text and newer.version > item.version
+        (gone,) = (await at.connector.receive(told(fake, "deleted", said.id))).items
+        assert gone.deleted and gone.external_id == item.external_id and gone.version > newer.version
+        at.service.fake.delete(said.id, NOW)
+        assert (await at.connector.receive(told(fake, "updated", said.id))).items == (), "gone before it was fetched"
+        at.service.faults.append(Fault(status=503))
+        with pytest.raises(Retryable):
+            await at.connector.receive(told(fake, "created", said.id))
+
+
+@pytest.mark.parametrize("review", ["../business-units/x", "a/b", "a?b", "ａ", "", 7.5, None, ["x"]])
+async def test_trustpilots_webhook_fetches_nothing_but_a_review(review: object) -> None:
+    async with bench("trustpilot") as at:
+        fake = at.service.fake
+        assert isinstance(fake, Hook) and isinstance(at.connector, Receiver)
+        with pytest.raises(Refused):
+            await at.connector.receive(told(fake, "created", review))  # type: ignore[arg-type]
+        assert not at.service.seen
+
+
+async def test_an_answered_review_is_a_conversation_with_two_turns() -> None:
+    async with bench("google_business") as at:
+        said = at.say(1)[0]
+        review = at.service.fake._reviews[said.id]  # type: ignore[attr-defined]
+        cursor = (await read_all(at.connector, None))[-1].cursor
+        review["reviewReply"] = {"updateTime": "2026-11-25T11:00:00Z", "reviewReplyState": "APPROVED"}
+        (reply,) = items(await read_all(at.rebuilt(), cursor))
+        assert (reply.turn, reply.conversation_id, reply.text) == ("agent_reply", said.id, "")
+        assert reply.created_at == NOW - timedelta(hours=1)
+        review["reviewReply"] |= {"updateTime": "2026-11-25T11:30:00Z", "reviewReplyState": "REJECTED"}
+        assert not items(await read_all(at.rebuilt(), cursor))
