@@ -152,7 +152,7 @@ _View = Callable[[Row, Prediction], "tuple[int, int, float] | None"]
 def _sentiment(row: Row, said: Prediction) -> tuple[int, int, float] | None:
     if row.sentiment is None:
         return None
-    return row.sentiment, SENTIMENTS.index(said.label), max(said.sentiment)
+    return row.sentiment, SENTIMENTS.index(said.leaning), max(said.sentiment)
 
 
 def _topic(row: Row, said: Prediction) -> tuple[int, int, float] | None:
