@@ -14,9 +14,12 @@ T = TypeVar("T")
 
 
 def needed(secret: Secret | None, name: str) -> str:
-    """The secret itself. Refuses the request (404) where none is set: nothing unsigned is believed."""
+    """The secret itself. Refuses the request (403) where none is set: nothing unsigned is believed.
+
+    Not 404: Typeform switches a webhook off that answers so.
+    """
     if secret is None:
-        raise Refused(404, "not_configured", f"no {name} is set for this connector")
+        raise Refused(403, "not_configured", f"no {name} is set for this connector")
     return secret.reveal()
 
 

@@ -36,8 +36,8 @@ class WhatsApp:
     modes=("webhook",),
     cursor="None: there is no way to read messages afterwards. What Meta cannot deliver is gone.",
     limits=(
-        "A message that Meta gave up delivering is lost for good. Meta is said to try for up to seven days; its "
-        "documentation could not be read to confirm it.",
+        "A message that Meta gave up delivering is lost for good. Meta tries for up to seven days, as other people's "
+        "pages say; its own could not be read.",
         "Meta tells nothing about messages that customers delete or edit.",
         "A message's id holds the customer's number: a digest of it is kept instead. The conversation's id is "
         "keyed with the app secret, so a new app secret begins new conversations.",

@@ -21,9 +21,14 @@ LAG: Final = timedelta(minutes=10)
 BATCH: Final = 200
 LOG_REACH: Final = timedelta(days=14)
 LOG_LAG: Final = timedelta(minutes=5)
-FIELDS: Final = (
-    "Id", "CreatedDate", "SystemModstamp", "IsClosed", "ClosedDate", "Origin", "ContactId", "SuppliedEmail",
-)  # fmt: skip
+FIELDS: Final = {
+    "Case": ("Id", "CreatedDate", "SystemModstamp", "IsClosed", "ClosedDate", "Origin", "ContactId", "SuppliedEmail"),
+    "EmailMessage": ("Id", "ParentId", "SystemModstamp", "MessageDate", "Incoming", "FromAddress", "TextBody"),
+    "CaseComment": (
+        "Id", "ParentId", "SystemModstamp", "CreatedDate", "IsPublished", "CommentBody", "CreatedById",
+        "CreatedBy.UserType",
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +38,11 @@ class Salesforce:
     base_url: str = option("address of your Salesforce", example="https://acme.my.salesforce.com")
     client_id: str = option("consumer key of a connected app with the client credentials flow", example="3MVG9…")
     client_secret: Secret = option("consumer secret of that app", example="env:SALESFORCE_SECRET")
+    object: str = option(
+        "what to read: cases, or the e-mails or comments of cases; a connector for each gives whole conversations",
+        default="Case",
+        choices=tuple(FIELDS),
+    )
     text_fields: tuple[str, ...] = option(
         "fields of a case that hold the customer's words", default=("Subject", "Description")
     )
@@ -41,7 +51,7 @@ class Salesforce:
 
 @connector(
     name="salesforce",
-    title="Salesforce cases",
+    title="Salesforce cases, their e-mails and comments",
     kind="crm",
     channel="crm",
     modes=("poll",),
@@ -52,7 +62,8 @@ class Salesforce:
         "events hold only the changed fields, so each would be fetched by SOQL all the same, and gaps closed so too.",
         "Deletions are told for 15 days and may be purged earlier when there are very many; those of a longer outage "
         "are not seen.",
-        "Of a conversation there are the case's text and its closing; comments and e-mails of a case are not read.",
+        "Of a case there are its text and its closing; e-mails need Email-to-Case. A comment of a user of type "
+        "Standard counts as a reply, of any other as the customer's.",
         "The user of the connected app sees the cases that the connector sees.",
     ),
     source="https://developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest/resources_query.htm",
@@ -96,7 +107,7 @@ class SalesforceConnector:
         # Salesforce wants more than a minute between the two.
         begin = min(since, now - timedelta(minutes=2))
         answer = await self._http.get(
-            f"{self._data}/sobjects/Case/deleted/",
+            f"{self._data}/sobjects/{self._config.object}/deleted/",
             params={"start": _iso(begin), "end": _iso(now)},
         )
         found, covered = answer.read(deleted)
@@ -117,9 +128,10 @@ class SalesforceConnector:
         return Changed(changes=found, items=items, skipped=skipped, after=following)
 
     def _query(self, start: datetime) -> str:
-        wanted = dict.fromkeys((*FIELDS, *self._config.text_fields))
+        kind = self._config.object
+        wanted = dict.fromkeys((*FIELDS[kind], *(self._config.text_fields if kind == "Case" else ())))
         return (
-            f"SELECT {', '.join(wanted)} FROM Case WHERE SystemModstamp >= {_iso(start)} "
+            f"SELECT {', '.join(wanted)} FROM {kind} WHERE SystemModstamp >= {_iso(start)} "
             "ORDER BY SystemModstamp ASC, Id ASC"
         )
 
@@ -159,6 +171,11 @@ def parse(
 
 
 def _items(record: Fields, text_fields: Sequence[str]) -> Iterator[Item]:
+    kind = record.text("attributes.type")
+    if kind in ("EmailMessage", "CaseComment"):
+        if record.text("ParentId") is not None:
+            yield from _message(record, mail=kind == "EmailMessage")
+        return
     ticket = Ticket(
         key=record.key("Id"),
         created_at=need(record.iso("CreatedDate"), "CreatedDate"),
@@ -170,3 +187,21 @@ def _items(record: Fields, text_fields: Sequence[str]) -> Iterator[Item]:
     )
     closed = record.iso("ClosedDate") if record.flag("IsClosed") else None
     yield from (replace(ticket, solved_at=closed) if closed else ticket).items()
+
+
+def _message(record: Fields, *, mail: bool) -> Iterator[Item]:
+    """An e-mail or a comment of a case. What is not shown to the customer is left out."""
+    if not mail and not record.flag("IsPublished"):
+        return
+    said = record.flag("Incoming") if mail else record.text("CreatedBy.UserType") not in (None, "Standard")
+    created = need(record.iso("MessageDate" if mail else "CreatedDate"), "the time")
+    author = record.text("FromAddress" if mail else "CreatedById")
+    yield Item(
+        external_id=record.key("Id"),
+        created_at=created,
+        version=micros(max(created, need(record.iso("SystemModstamp"), "SystemModstamp"))),
+        text=(record.text("TextBody" if mail else "CommentBody") or "").strip() if said else "",
+        author=author if said else None,
+        conversation_id=record.key("ParentId"),
+        turn="customer_message" if said else "agent_reply",
+    )

@@ -14,15 +14,19 @@ from connectors.fakes.oauth import TokenEndpoint, utc_now
 
 CLIENT, SECRET = "3MVG9-key", "salesforce-secret"
 DATA = "/services/data/v62.0"
-_QUERY = re.compile(r"SELECT ([\w, ]+) FROM Case WHERE SystemModstamp >= (\S+) ORDER BY SystemModstamp ASC, Id ASC")
+_QUERY = re.compile(
+    r"SELECT ([\w., ]+) FROM (Case|EmailMessage|CaseComment) WHERE SystemModstamp >= (\S+) "
+    r"ORDER BY SystemModstamp ASC, Id ASC"
+)
 
 
 class FakeSalesforce:
-    """See `fake.Fake`."""
+    """See `fake.Fake`. `queries`: the SOQL it was asked. Cases only: there are no messages of them."""
 
     can: frozenset[Verb] = frozenset({"edit", "delete", "since"})
 
     def __init__(self) -> None:
+        self.queries: list[str] = []
         self.now: Callable[[], datetime] = utc_now
         self._cases: dict[str, dict[str, Any]] = {}
         self._log: list[tuple[str, datetime]] = []
@@ -44,7 +48,7 @@ class FakeSalesforce:
             web.post("/services/oauth2/token", self._tokens.answer),
             web.get(f"{DATA}/query", self._query),
             web.get(f"{DATA}/query/{{locator}}", self._more),
-            web.get(f"{DATA}/sobjects/Case/deleted/", self._deleted),
+            web.get(f"{DATA}/sobjects/{{object:Case|EmailMessage|CaseComment}}/deleted/", self._deleted),
         ]
 
     def say(self, said: Said) -> None:
@@ -72,9 +76,11 @@ class FakeSalesforce:
         match = _QUERY.fullmatch(request.query.get("q", ""))
         if match is None:
             return refusal(400, "MALFORMED_QUERY", "unexpected token")
-        names, since = match[1].split(", "), datetime.fromisoformat(match[2])
+        self.queries.append(match[0])
+        names, since = match[1].split(", "), datetime.fromisoformat(match[3])
+        known = self._cases.values() if match[2] == "Case" else ()
         found = sorted(
-            (one for one in self._cases.values() if datetime.fromisoformat(one["SystemModstamp"]) >= since),
+            (one for one in known if datetime.fromisoformat(one["SystemModstamp"]) >= since),
             key=lambda one: (one["SystemModstamp"], one["Id"]),
         )
         if set(names) - set(found[0] if found else names):
@@ -109,7 +115,8 @@ class FakeSalesforce:
         start, end = (datetime.fromisoformat(request.query[name]) for name in ("start", "end"))
         if end - start <= timedelta(minutes=1) or start < self.now() - timedelta(days=15):
             return refusal(400, "INVALID_REPLICATION_DATE", "startDate must be within 15 days and before endDate")
-        found = [{"id": key, "deletedDate": iso(at)} for key, at in self._log if start <= at <= end]
+        log = self._log if request.match_info["object"] == "Case" else []
+        found = [{"id": key, "deletedDate": iso(at)} for key, at in log if start <= at <= end]
         return web.json_response(
             {"deletedRecords": found, "earliestDateAvailable": "2026-10-01T00:00:00.000+0000",
              "latestDateCovered": iso(end)}

@@ -13,6 +13,7 @@ from connectors.crm import dynamics, hubspot
 from connectors.fakes.dynamics import FakeDynamics
 from connectors.fakes.fake import Fault
 from connectors.fakes.hubspot import FakeHubSpot, event
+from connectors.fakes.salesforce import FakeSalesforce
 from connectors.fakes.zoho import CHANNEL, HOOK, FakeZoho
 from connectors.signature import digest
 from tests.connectors import NOW, bench, items, read_all
@@ -135,3 +136,16 @@ async def test_a_channel_of_zoho_is_opened_renewed_before_its_end_and_a_refusal_
         with pytest.raises(Retryable, match="could not be renewed"):
             await poll_on()
         assert [item.text for item in got] == [said[0].text], "the poll itself has worked"
+
+
+@pytest.mark.parametrize("kind", ["EmailMessage", "CaseComment"])
+async def test_salesforce_is_asked_for_messages_of_cases_in_soql_of_their_own(kind: str) -> None:
+    async with bench("salesforce") as at:
+        fake = at.service.fake
+        assert isinstance(fake, FakeSalesforce)
+        at.table["object"] = kind
+        await read_all(at.rebuilt(), None)
+        (asked,) = fake.queries
+        assert f" FROM {kind} WHERE SystemModstamp >= 2026-11-24T12:00:00Z ORDER BY SystemModstamp ASC" in asked
+        assert "Description" not in asked
+        assert any(path.endswith(f"/sobjects/{kind}/deleted/") for path in at.service.seen)
