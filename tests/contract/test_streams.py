@@ -145,7 +145,7 @@ async def test_a_connection_without_a_heartbeat_counts_as_dead(name: str) -> Non
     if "silence_s" not in options(declaration(name).config):
         pytest.skip("every request of it has its own end")
     async with bench(name, timeout_s=10) as at:
-        at.table["silence_s"] = 0.5
+        at.table["silence_s"] = 1.0
         async with listening(at, None) as listener:
             fake = fake_stream(at)
             await until(lambda: fake.heartbeats >= 40)
