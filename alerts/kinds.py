@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from alerts.brigade import Brigade
+from alerts.daily import Goal, Trend
 from alerts.detector import Spike
 from alerts.kind import Detector
+from alerts.novelty import NewTopic
 from alerts.severe import Severe
+from alerts.silence import Silence
 from alerts.threshold import Threshold
 
 KINDS: Final[Mapping[str, Detector]] = {
@@ -16,4 +19,8 @@ KINDS: Final[Mapping[str, Detector]] = {
     "threshold": Threshold(),
     "severe": Severe(),
     "brigade": Brigade(),
+    "silence": Silence(),
+    "trend": Trend(),
+    "goal": Goal(),
+    "new_topic": NewTopic(),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
@@ -89,11 +89,15 @@ class RuleFault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """What a rule of one kind may say beyond what all may, its own defaults, and what it must say."""
+    """What a rule of one kind may say beyond what all may, its own defaults, and what it must say.
+
+    `whole_days`: settings that are whole days, and so many at the least.
+    """
 
     keys: tuple[str, ...]
     defaults: Mapping[str, Any]
     needs: tuple[tuple[str, ...], ...] = ()
+    whole_days: Mapping[str, int] = field(default_factory=dict)
 
 
 def parse(
@@ -184,6 +188,10 @@ class _Parser:
         for alternatives in spec.needs:
             if not any(key in table for key in alternatives):
                 self._fault(place, f"of kind {kind} needs {' or '.join(alternatives)}")
+        for key, least in spec.whole_days.items():
+            seconds = settings.get(_READERS[key][0], 0.0)
+            if key in table and seconds and (seconds % _DAY_S or seconds < least * _DAY_S):
+                self._fault((*place, key), f"of kind {kind} must be whole days, {least} at the least")
         if name is None:
             return None
         return Rule(**{**spec.defaults, **settings})
@@ -224,6 +232,25 @@ KINDS: Final[Mapping[str, Kind]] = {
         keys=("window", "min_items", "min_authors", "new_authors", "resolve_after"),
         defaults={"group_by": (), "window_s": 3600.0, "min_items": 10, "resolve_after_s": 7200.0, "severity": "info"},
     ),
+    "silence": Kind(
+        keys=("false_alarms_per_week", "baseline", "min_items", "min_silence"),
+        defaults={"group_by": ("source",), "baseline_s": 7 * _DAY_S},
+    ),
+    "trend": Kind(
+        keys=("false_alarms_per_week", "window", "baseline", "min_items", "rise"),
+        defaults={"window_s": 7 * _DAY_S, "min_items": 100, "severity": "info"},
+        whole_days={"window": 1, "baseline": 7},
+    ),
+    "goal": Kind(
+        keys=("measure", "target", "by", "window", "min_items"),
+        defaults={"group_by": (), "window_s": 14 * _DAY_S, "min_items": 100, "severity": "info"},
+        needs=(("target",), ("by",)),
+        whole_days={"window": 7},
+    ),
+    "new_topic": Kind(
+        keys=("false_alarms_per_week", "window", "min_items", "min_authors", "certainty_below", "resolve_after"),
+        defaults={"group_by": (), "window_s": 6 * 3600.0, "min_items": 8, "resolve_after_s": 6 * 3600.0},
+    ),
 }
 
 _Readers = Mapping[str, tuple[str, Callable[[object], object]]]
@@ -247,6 +274,13 @@ _READERS: Final[_Readers] = {
     "min_items": ("min_items", values.whole(1, 100_000)),
     "half_life": ("half_life_s", values.duration("1h", "60d")),
     "window": ("window_s", values.duration("1m", "60d")),
+    "baseline": ("baseline_s", values.duration("1d", "120d")),
+    "min_silence": ("min_silence_s", values.duration("1m", "7d")),
+    "rise": ("rise", values.number(0.001, 1)),
+    "measure": ("measure", values.one_of(MEASURES)),
+    "target": ("target", values.number(-1, 1)),
+    "by": ("by", values.day),
+    "certainty_below": ("certainty_below", values.number(0, 1)),
     "share_above": ("share_above", values.number(0, 1)),
     "count_above": ("count_above", values.whole(0, 1_000_000)),
     "urgency": ("urgency", values.number(0, 1)),

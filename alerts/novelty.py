@@ -1,0 +1,223 @@
+"""The kind `new_topic`: items that fit no topic suddenly share words.
+
+Looked at are items whose topic is `other` or less probable than `certainty_below`. Words (four letters or
+more, by their first six, so that endings do not matter) are counted over the window and compared with how
+often they came before. The surprise of a word that k of the window's items hold where L were expected is the
+Poisson log-likelihood ratio k*ln(k/L) - (k-L); it must exceed ln(words * windows per week / allowed false
+alarms per week), k must reach `min_items` by `min_authors` authors where they are known, and half of those
+items must share a second such word: one word is a fashion, two are a subject.
+
+Limits: words do not cross languages, so a subject must be dense in one of them; scripts that are written
+without spaces are not taken apart; it needs 100 such items to have learned from first.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from alerts.alert import Sample
+from alerts.duplicates import essence
+from alerts.kind import Explanation, Verdict
+from alerts.life import Life
+from alerts.rule import Rule
+from alerts.threshold import span
+
+STEM: Final = 6
+WORDS_PER_ITEM: Final = 16
+VOCABULARY: Final = 1500
+WINDOW_ITEMS: Final = 200
+LEARNED_ITEMS: Final = 100
+SHOWN: Final = 6
+FORGET: Final = 0.5
+
+_WORD = re.compile(r"[^\W\d_]{4,}")
+_WEEK_S: Final = 7 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item of the window. `stems`: those of its words, sorted."""
+
+    at_s: float
+    author: str
+    words: tuple[str, ...]
+    stems: tuple[str, ...]
+
+    @classmethod
+    def of(cls, at_s: float, author: str, words: tuple[str, ...]) -> Item:
+        """The item that holds these words."""
+        return cls(at_s, author, words, tuple(sorted({_stem(word) for word in words})))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Items of the window, oldest first, and how many hold each stem; the same of the past; what was found."""
+
+    window: tuple[Item, ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
+    past: dict[str, float] = field(default_factory=dict)
+    items: float = 0.0
+    stem: str = ""
+    words: tuple[str, ...] = ()
+    count: int = 0
+    expected: float = 0.0
+
+
+class NewTopic:
+    """The kind `new_topic` (alerts.kind.Detector)."""
+
+    fades: Final = True
+    takes_copies: Final = False
+
+    def start(self) -> Memory:
+        """Nothing read yet."""
+        return Memory()
+
+    def observe(self, memory: Memory, rule: Rule, sample: Sample, at_s: float, life: Life) -> tuple[Memory, Verdict]:
+        """Take one more item."""
+        open_ = life.since_s is not None
+        if sample.topic != "other" and sample.certainty >= rule.certainty_below:
+            return memory, Verdict(open_, life.onset_s)
+        found = dict.fromkeys(_WORD.findall(essence(sample.text)))
+        words = tuple(sorted(found, key=len, reverse=True)[:WORDS_PER_ITEM])
+        new = Item.of(at_s, sample.author[:16], words)
+        memory, stems = _slide(memory, at_s - rule.window_s, new), new.stems
+        if open_:
+            matched = memory.stem in stems
+            if matched:
+                memory = replace(memory, count=memory.count + 1)
+            return memory, Verdict(True, life.onset_s, matched=matched, speaks=matched)
+        best = max(stems, key=lambda stem: _surprise(memory, stem), default="")
+        surprise = _surprise(memory, best)
+        limit = _limit(rule)
+        if memory.items < LEARNED_ITEMS or surprise < limit / 2:
+            return memory, Verdict(False, _onset(memory, life))
+        cluster = [item for item in memory.window if best in item.stems]
+        authors = {item.author for item in cluster if item.author}
+        second = _second(memory, cluster, best)
+        holds = (
+            surprise >= limit
+            and len(cluster) >= rule.min_items
+            and (not authors or len(authors) >= rule.min_authors)
+            and second is not None
+        )
+        if holds:
+            expected = _expected(memory, best)
+            memory = replace(
+                memory, stem=best, words=_telling(memory, cluster), count=len(cluster), expected=expected
+            )
+        return memory, Verdict(holds, cluster[0].at_s, matched=True, speaks=holds)
+
+    def tick(self, memory: Memory, rule: Rule, now_s: float, life: Life, *, behind: bool) -> tuple[Memory, Verdict]:
+        """It goes on until it fades."""
+        return memory, Verdict(life.since_s is not None, life.onset_s)
+
+    def due_s(self, memory: Memory, rule: Rule, life: Life) -> None:
+        """Never: this kind waits for items."""
+        return
+
+    def rest(self, memory: Memory) -> Memory:
+        """What was found becomes the past like all else."""
+        return replace(memory, stem="", words=(), count=0, expected=0.0)
+
+    def explain(self, memory: Memory, rule: Rule, life: Life) -> Explanation:
+        """The words, and how many items hold them."""
+        words = ", ".join(memory.words)
+        return Explanation(
+            title="Something new that fits no topic",
+            description=(
+                f"{memory.count} items that fit no topic share words within {span(rule.window_s)}: {words}. "
+                f"About {memory.expected:.1f} were to be expected."
+            ),
+            figures={"terms": words, "total": str(memory.count), "expected": f"{memory.expected:.1f}"},
+        )
+
+    def dump(self, memory: Memory) -> Any:
+        """The memory as a JSON array."""
+        return [
+            [[item.at_s, item.author, item.words] for item in memory.window], memory.past, memory.items,
+            memory.stem, memory.words, memory.count, memory.expected,
+        ]  # fmt: skip
+
+    def load(self, data: Any) -> Memory:
+        """Raises ValueError or TypeError for what `dump` did not make."""
+        window, past, items, stem, words, count, expected = data
+        held = tuple(Item.of(at_s, author, tuple(some)) for at_s, author, some in window)
+        counts = dict(Counter(stem for item in held for stem in item.stems))
+        return Memory(
+            window=held, counts=counts, past=dict(past), items=items, stem=stem, words=tuple(words), count=count,
+            expected=expected,
+        )  # fmt: skip
+
+
+def _slide(memory: Memory, first_s: float, new: Item) -> Memory:
+    """Take an item in; what leaves the window becomes the past."""
+    window = (*memory.window, new)
+    gone = [item for item in window if item.at_s < first_s]
+    kept = [item for item in window if item.at_s >= first_s]
+    if len(kept) > WINDOW_ITEMS:
+        gone, kept = gone + kept[:-WINDOW_ITEMS], kept[-WINDOW_ITEMS:]
+    counts = dict(memory.counts)
+    for stem in new.stems:
+        counts[stem] = counts.get(stem, 0) + 1
+    if not gone:
+        return replace(memory, window=tuple(kept), counts=counts)
+    past, items = dict(memory.past), memory.items + len(gone)
+    for item in gone:
+        for stem in item.stems:
+            past[stem] = past.get(stem, 0.0) + 1
+            counts[stem] -= 1
+            if not counts[stem]:
+                del counts[stem]
+    if len(past) > VOCABULARY:
+        # Half of the memory goes: what is rare first, of equals what comes later in the alphabet.
+        keep = sorted(past, key=lambda stem: (-past[stem], stem))[: VOCABULARY // 2]
+        past = {stem: past[stem] * FORGET for stem in keep}
+        items *= FORGET
+    return replace(memory, window=tuple(kept), counts=counts, past=past, items=items)
+
+
+def _stem(word: str) -> str:
+    return word[:STEM]
+
+
+def _expected(memory: Memory, stem: str) -> float:
+    return (memory.past.get(stem, 0.0) + 1) / (memory.items + 1) * len(memory.window)
+
+
+def _surprise(memory: Memory, stem: str) -> float:
+    count, expected = memory.counts.get(stem, 0), _expected(memory, stem)
+    return count * math.log(count / expected) - (count - expected) if count > expected else 0.0
+
+
+def _limit(rule: Rule) -> float:
+    return math.log(VOCABULARY * max(_WEEK_S / rule.window_s, 1) / rule.false_alarms_per_week)
+
+
+def _second(memory: Memory, cluster: list[Item], first: str) -> str | None:
+    counts = Counter(stem for item in cluster for stem in item.stems)
+    del counts[first]
+    common = [
+        stem for stem, count in counts.items() if 2 * count >= len(cluster) and count > 2 * _expected(memory, stem)
+    ]
+    return min(common, key=lambda stem: (-counts[stem], stem), default=None)
+
+
+def _telling(memory: Memory, cluster: list[Item]) -> tuple[str, ...]:
+    """The words that mark the cluster, as they were written most often."""
+    counts = Counter(stem for item in cluster for stem in item.stems)
+    share = {stem: count / (_expected(memory, stem) + 1) for stem, count in counts.items() if 3 * count >= len(cluster)}
+    best = sorted(share, key=lambda stem: (-share[stem], stem))[:SHOWN]
+    written = Counter(word for item in cluster for word in item.words)
+    return tuple(min((w for w in written if _stem(w) == stem), key=lambda w: (-written[w], w)) for stem in best)
+
+
+def _onset(memory: Memory, life: Life) -> float | None:
+    """Since when there was anything odd, while that still lies within the window."""
+    if life.onset_s is None or not memory.window or life.onset_s < memory.window[0].at_s:
+        return None
+    return life.onset_s
