@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from connectors.bookmark import micros
 from connectors.connector import Item, Rating, Survey
 from connectors.feedback import instant
 from connectors.fields import Fields, Unreadable
+from connectors.timestamp import micros
 
 TARGETS: Final = (
     "id", "text", "created_at", "updated_at", "version", "deleted", "author", "customer_id", "rating",

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from connectors.bookmark import micros
-from connectors.bookmark import moment as moment_of
 from connectors.connector import Clock, Cursor, Item, Page, Quota, Retryable, Skipped
 from connectors.fields import Fields, Unreadable
 from connectors.listing import digest_of, pack, second_of, unpack
+from connectors.timestamp import micros
+from connectors.timestamp import moment as moment_of
 
 KEEP: Final = 250
 MAX_PAGES: Final = 20_000

@@ -8,7 +8,7 @@ import re
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
@@ -81,7 +81,6 @@ class Http:
     session: aiohttp.ClientSession
     now: Clock
     timeout_s: float = 30.0
-    _rest: dict[str, str] = field(default_factory=dict)
 
     async def get(self, url: str, **named: Any) -> Answer:
         """See `request`."""

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
 
-from connectors.bookmark import micros
 from connectors.connector import Cursor, CursorExpired, Item, Page, Skipped
 from connectors.fields import Fields, Unreadable, need, skip
 from connectors.option import Secret, option
 from connectors.registry import Context, connector
+from connectors.timestamp import micros
 from connectors.transport import Answer
 
 WAIT_MS: Final = 25_000

@@ -11,11 +11,11 @@ from datetime import timedelta
 from typing import Any, Final
 
 from connectors import hook, signature
-from connectors.bookmark import moment
 from connectors.connector import Delivery, Gap, Item, Refused, Request, Skipped
 from connectors.fields import Fields, Unreadable, each, need
 from connectors.option import Secret, option
 from connectors.registry import Context, connector
+from connectors.timestamp import moment
 
 # Of the many subtypes these are messages that somebody wrote; the rest tells of joins, topics, pins.
 _WRITTEN: Final = frozenset({None, "thread_broadcast", "file_share", "me_message"})

@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from connectors import hook, signature
-from connectors.bookmark import micros
 from connectors.connector import Cursor, Delivery, Item, Page, Permanent, Request, Retryable, Skipped
 from connectors.fields import Fields, Unreadable, each, need
 from connectors.option import Secret, option
 from connectors.registry import Context, connector
+from connectors.timestamp import micros
 from connectors.transport import retry_after
 
 PAGE: Final = 100

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from connectors import hook, signature
-from connectors.bookmark import micros
 from connectors.connector import Delivery, Item, Refused, Request, Skipped
 from connectors.fields import Fields, Unreadable, each, need, skip
 from connectors.option import Secret, option
 from connectors.registry import Context, connector
+from connectors.timestamp import micros
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from connectors import hook, signature
-from connectors.bookmark import micros
 from connectors.connector import Cursor, Delivery, Item, Page, Rating, Request, Retryable, Skipped, Turn
 from connectors.fields import Fields, Unreadable, each, need, skip
 from connectors.listing import next_link
 from connectors.option import Secret, option
 from connectors.recent import FIRST
 from connectors.registry import Context, connector
+from connectors.timestamp import micros
 
 PAGE: Final = 100
 MAX_AUDIT_PAGES: Final = 50

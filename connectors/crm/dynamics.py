@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any, Final
 
 from connectors import hook, oauth, signature
-from connectors.bookmark import micros
 from connectors.connector import (
     Cursor,
     CursorExpired,
@@ -28,6 +27,7 @@ from connectors.listing import next_link
 from connectors.option import Secret, option
 from connectors.recent import FIRST
 from connectors.registry import Context, connector
+from connectors.timestamp import micros
 
 PAGE: Final = 200
 LONGEST_LINK: Final = 3_500

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from connectors import hook, signature
-from connectors.bookmark import micros
 from connectors.connector import Cursor, Delivery, Item, Page, Request, Skipped
 from connectors.crm.ticket import Ticket, gone
 from connectors.feedback import Fault
@@ -18,6 +17,7 @@ from connectors.option import Misconfigured, Secret, option
 from connectors.recent import Changed, Recent, changes, sift
 from connectors.registry import Context, connector
 from connectors.surveys.score import Scale
+from connectors.timestamp import micros
 
 PAGE: Final = 200
 BATCH: Final = 100

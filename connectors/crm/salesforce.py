@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from connectors import oauth
-from connectors.bookmark import micros
 from connectors.connector import Cursor, Item, Page, Retryable, Skipped
 from connectors.crm.ticket import Ticket, check_names, gone
 from connectors.fields import Fields, Unreadable, each, need
@@ -16,6 +15,7 @@ from connectors.listing import next_link
 from connectors.option import Secret, option
 from connectors.recent import FIRST, Changed, Recent, changes, sift
 from connectors.registry import Context, connector
+from connectors.timestamp import micros
 
 LAG: Final = timedelta(minutes=10)
 BATCH: Final = 200

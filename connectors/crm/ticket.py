@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from connectors.bookmark import micros
 from connectors.connector import Item, Rating
 from connectors.feedback import Fault
 from connectors.option import Misconfigured
+from connectors.timestamp import micros
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,79}\Z", re.ASCII)
 

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from connectors import hook, oauth, signature
-from connectors.bookmark import micros
 from connectors.connector import Cursor, Delivery, Item, Page, Request, Retryable, Skipped, Verdict
 from connectors.crm.ticket import Ticket, check_names, gone
 from connectors.feedback import Fault
@@ -16,6 +15,7 @@ from connectors.fields import Fields, Unreadable, each, need
 from connectors.option import Misconfigured, Secret, option
 from connectors.recent import FIRST, Changed, Recent, changes, sift
 from connectors.registry import Context, connector
+from connectors.timestamp import micros
 
 PAGE: Final = 200
 MAX_DELETED_PAGES: Final = 500

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from connectors.bookmark import micros
 from connectors.connector import Cursor, Item, Page, Quota, Rating, Skipped
 from connectors.fields import Fields, each, need
 from connectors.listing import Listed, Seen, newest_first, next_link
 from connectors.oauth import Authorized, signed_here
 from connectors.option import Secret, option
 from connectors.registry import Context, connector
+from connectors.timestamp import micros
 
 PAGE: Final = 200
 LIFE_S: Final = 900

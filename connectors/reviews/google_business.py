@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from connectors.bookmark import micros
 from connectors.connector import Cursor, Item, Page, Rating, Skipped
 from connectors.fields import Fields, Unreadable, each, need
 from connectors.google import TOKEN_URL, asked
@@ -15,6 +14,7 @@ from connectors.listing import Listed, Seen, newest_first
 from connectors.oauth import Authorized, refresh_token
 from connectors.option import Secret, option
 from connectors.registry import Context, connector
+from connectors.timestamp import micros
 
 PAGE: Final = 50
 STARS: Final = {"ONE": 1, "TWO": 2, "THREE": 3, "FOUR": 4, "FIVE": 5}

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from connectors.bookmark import micros
 from connectors.connector import Cursor, Item, Page, Permanent, Rating, Skipped
 from connectors.fields import Fields, each, need
 from connectors.listing import Listed, Seen, newest_first
 from connectors.option import Secret, option
 from connectors.registry import Context, connector
+from connectors.timestamp import micros
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

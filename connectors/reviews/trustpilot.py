@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from connectors import signature
-from connectors.bookmark import micros
 from connectors.connector import Cursor, Delivery, Item, Page, Rating, Refused, Request, Skipped
 from connectors.fields import Fields, each, need
 from connectors.listing import Listed, Seen, newest_first
 from connectors.option import Secret, option
 from connectors.registry import Context, connector
+from connectors.timestamp import micros
 
 PAGE: Final = 100
 

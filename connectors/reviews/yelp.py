@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
 
-from connectors.bookmark import micros
 from connectors.connector import Cursor, Item, Page, Permanent, Rating, Skipped
 from connectors.fields import Fields, each, need
 from connectors.listing import Listed, Seen, newest_first
 from connectors.option import Secret, option
 from connectors.registry import Context, connector
+from connectors.timestamp import micros
 from connectors.transport import Limits, quota
 
 LIMITS: Final = Limits(remaining="ratelimit-remaining", reset="ratelimit-resettime", form="iso")

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from connectors.bookmark import micros, moment
 from connectors.connector import Cursor, CursorExpired, Gap, Item, Page, Retryable, Skipped
 from connectors.fields import Fields, Unreadable, need, skip
 from connectors.option import option
 from connectors.registry import Context, connector
+from connectors.timestamp import micros, moment
 from connectors.transport import Handshake
 
 POSTS: Final = "app.bsky.feed.post"

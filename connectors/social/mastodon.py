@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote
 
-from connectors.bookmark import micros
 from connectors.connector import Cursor, Item, Page, Retryable, Skipped
 from connectors.fields import Fields, each, need, plain, skip
 from connectors.listing import Seen, digest
 from connectors.option import Secret, option
 from connectors.registry import Context, connector
+from connectors.timestamp import micros
 from connectors.transport import Limits, quota
 
 PAGE: Final = 40

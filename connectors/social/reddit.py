@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from connectors.bookmark import micros
 from connectors.connector import Cursor, Item, Page, Skipped
 from connectors.feedback import Fault
 from connectors.fields import Fields, each, need
@@ -16,6 +15,7 @@ from connectors.listing import Listed, Seen, newest_first
 from connectors.oauth import Authorized, client_credentials
 from connectors.option import Misconfigured, Secret, option
 from connectors.registry import Context, connector
+from connectors.timestamp import micros
 from connectors.transport import Limits, quota
 
 PAGE: Final = 100

@@ -14,11 +14,11 @@ from urllib.parse import urljoin, urlsplit
 
 import feedparser
 
-from connectors.bookmark import micros
 from connectors.connector import Cursor, Gap, Item, Page, Permanent, Retryable, Skipped
 from connectors.fields import Fields, plain, skip
 from connectors.option import Secret, option
 from connectors.registry import Context, connector
+from connectors.timestamp import micros
 from connectors.transport import Answer, verdict
 
 MAX_FEED_BYTES: Final = 4 * 2**20

@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from connectors import hook, signature
-from connectors.bookmark import micros
 from connectors.connector import Cursor, Delivery, Gap, Item, Page, Permanent, Refused, Request, Retryable, Skipped
 from connectors.fields import Fields, Unreadable, need, skip
 from connectors.listing import Seen, digest
 from connectors.option import Secret, option
 from connectors.registry import Context, connector
+from connectors.timestamp import micros
 from connectors.transport import Answer, Limits, quota
 
 LIMITS: Final = Limits(remaining="x-rate-limit-remaining", reset="x-rate-limit-reset", form="epoch")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from connectors.bookmark import micros
 from connectors.connector import Cursor, Item, Page, Retryable, Skipped
 from connectors.feedback import Fault
 from connectors.fields import Fields, Unreadable, each, need
@@ -15,6 +14,7 @@ from connectors.google import asked
 from connectors.listing import Listed, Seen, newest_first
 from connectors.option import Misconfigured, Secret, option
 from connectors.registry import Context, connector
+from connectors.timestamp import micros
 from connectors.transport import Answer
 
 PAGE: Final = 100

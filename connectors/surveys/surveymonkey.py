@@ -9,13 +9,13 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from connectors import hook, signature
-from connectors.bookmark import micros
 from connectors.connector import Cursor, Delivery, Item, Page, Request, Skipped
 from connectors.fields import Fields, Unreadable, each, need
 from connectors.option import Secret, option
 from connectors.recent import Changed, Recent, changes, sift
 from connectors.registry import Context, connector
 from connectors.surveys.score import HELP, Answered, Scale, read_scales
+from connectors.timestamp import micros
 from connectors.transport import Limits, quota
 
 PAGE: Final = 100

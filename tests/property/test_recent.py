@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.bookmark import micros, moment
 from connectors.connector import MAX_CURSOR_BYTES, Item, Page
 from connectors.fields import Fields, need
 from connectors.recent import KEEP, Changed, Recent, changes, sift
+from connectors.timestamp import micros, moment
 
 T0 = datetime(2026, 11, 25, tzinfo=UTC)
 LAG = timedelta(seconds=60)
