@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from models import corpus
-from models.evaluate import Report
+from models.evaluate import RELIABILITY, Report
 
 # Source → languages, what it is and where it is from, its terms.
 SOURCES: Final[dict[str, tuple[str, str, str]]] = {
@@ -59,7 +59,7 @@ def write(name: str, *, weights: str, backbone: str, sources: Iterable[str], run
         "`own` are validation sentences by other authors than the training sentences; other sources are a",
         "held-out part of the same source. Intervals are 95 % bootstrap: small groups are wide.",
         "",
-        report.to_markdown().split("\nReliability")[0],
+        report.to_markdown().split(RELIABILITY)[0],
         "## What it is bad at",
         "",
     ]

@@ -85,6 +85,7 @@ _TOPICS: Final[Mapping[str, Sequence[str]]] = {
         """,
     }.items()
 }
+_NEUTRAL: Final = 0.5  # of a word: one that is good or bad decides
 _WORD = re.compile(r"[^\W\d_][\w']*")
 
 
@@ -112,14 +113,14 @@ class LexiconClassifier:
         words = _WORD.findall(text)
         good = sum(1 for word in words if self._positive.match(word))
         bad = sum(1 for word in words if self._negative.match(word))
-        total = good + bad + 1
+        total = good + bad + _NEUTRAL
         topics = {topic: 0.0 for topic in TOPICS}
         for topic, stems in self._topics.items():
             hits = sum(1 for word in words if stems.match(word))
             topics[topic] = hits / (hits + 1)
         topics["other"] = 0.4 if max(topics.values()) < 0.5 else 0.0
         return Prediction(
-            sentiment=(bad / total, 1 / total, good / total),
+            sentiment=(bad / total, _NEUTRAL / total, good / total),
             topics=topics,
             language=UNKNOWN_LANGUAGE,
             model=self._model,

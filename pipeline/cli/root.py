@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "replay": ("replay", "Send files of feedback through the pipeline."),
     "classify": ("classify", "Score texts on the terminal."),
     "topics": ("topics", "Teach and list topics."),
+    "evaluate": ("evaluate", "Measure the model on labelled texts."),
     "status": ("status", "Show lag, rates, sources and alerts."),
     "audit": ("audit", "Compare broker, ledger, items and counts."),
     "dead": ("dead", "List, show and put back dead letters."),
