@@ -31,7 +31,7 @@ class FakeYoutube:
 
     def table(self, url: str) -> dict[str, Any]:
         """Settings for this fake."""
-        return {"api_key": "env:YOUTUBE_KEY", "channel": CHANNEL, "base_url": url}
+        return {"api_key": "env:YOUTUBE_KEY", "target": f"channel/{CHANNEL}", "base_url": url}
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """Threads and replies."""

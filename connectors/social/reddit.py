@@ -38,7 +38,9 @@ class Reddit:
         pattern=r"[^:\s]+:[^:\s]+:\S+ \(by /?u/[\w-]+\)",
     )
     subreddits: tuple[str, ...] = option(
-        "names of subreddits, without r/", example=["uzbekistan", "tashkent"], default=(), pattern=r"\w+"
+        "names of subreddits, without r/; [] with a query for all of Reddit",
+        example=["uzbekistan", "tashkent"],
+        pattern=r"\w+",
     )
     query: str | None = option(
         "search for posts with these words, in the subreddits or everywhere", example="ovoz delivery", default=None

@@ -8,11 +8,10 @@ from datetime import datetime
 from typing import Any, Final
 
 from connectors.connector import Cursor, Item, Page, Retryable, Skipped
-from connectors.feedback import Fault
 from connectors.fields import Fields, Unreadable, each, need
 from connectors.google import asked
 from connectors.listing import Listed, Seen, newest_first
-from connectors.option import Misconfigured, Secret, option
+from connectors.option import Secret, option
 from connectors.registry import Context, connector
 from connectors.timestamp import micros
 from connectors.transport import Answer
@@ -23,19 +22,15 @@ MAX_REPLY_PAGES: Final = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Youtube:
-    """Settings: a channel or a video."""
+    """Settings."""
 
     api_key: Secret = option("API key of a Google Cloud project", example="env:YOUTUBE_KEY")
-    channel: str | None = option(
-        "id of a channel: all its videos", example="UC_x5XG1OV2P6uZZ5FSM9Ttw", default=None, pattern=r"[\w-]+"
+    target: str = option(
+        "whose comments: channel/ID for all videos of a channel, or video/ID",
+        example="channel/UC_x5XG1OV2P6uZZ5FSM9Ttw",
+        pattern=r"(channel|video)/[\w-]+",
     )
-    video: str | None = option("or the id of one video", example="dQw4w9WgXcQ", default=None, pattern=r"[\w-]+")
     base_url: str = option("address of the API", default="https://www.googleapis.com")
-
-    def __post_init__(self) -> None:
-        """Raises Misconfigured unless exactly one of channel and video is set."""
-        if (self.channel is None) == (self.video is None):
-            raise Misconfigured([Fault(field="channel", reason="set either channel or video")])
 
 
 @connector(
@@ -76,10 +71,10 @@ class YoutubeConnector:
         return Seen.since(moment).cursor()
 
     async def _list(self, after: str | None, seen: Seen) -> Listed:
-        of = "videoId" if self._config.video else "allThreadsRelatedToChannelId"
+        kind, _, key = self._config.target.partition("/")
         params: dict[str, str | int] = {
             "part": "snippet,replies",
-            of: self._config.video or self._config.channel or "",
+            "videoId" if kind == "video" else "allThreadsRelatedToChannelId": key,
             "order": "time",
             "maxResults": PAGE,
         }

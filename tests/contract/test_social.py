@@ -153,13 +153,27 @@ async def test_youtubes_used_up_quota_passes_and_switched_off_comments_stay() ->
             await poll(at, None)
 
 
-@pytest.mark.parametrize("more", [{"video": "v1"}, {"channel": None}])
-async def test_youtube_wants_a_channel_or_a_video(more: dict[str, str | None]) -> None:
+@pytest.mark.parametrize("target", ["UC1", "playlist/PL1", "video/", "video/a b", "channel/a/b"])
+async def test_youtube_wants_a_channel_or_a_video(target: str) -> None:
     async with bench("youtube") as at:
-        table = {key: value for key, value in (at.table | more).items() if value is not None}
-        found = declaration("youtube")
-        with pytest.raises(Misconfigured, match="either channel or video"):
-            read(found.config, table, at.secrets)
+        with pytest.raises(Misconfigured, match="form"):
+            read(declaration("youtube").config, at.table | {"target": target}, at.secrets)
+
+
+async def test_youtube_reads_one_video_too() -> None:
+    async with bench("youtube") as at:
+        at.say(2)
+        at.table["target"] = "video/dQw4w9WgXcQ"
+        assert len(items(await poll(at, None))) == 2
+        at.table["target"] = "video/other"
+        with pytest.raises(Permanent, match="404"):
+            await poll(at, None)
+
+
+async def test_reddit_wants_subreddits_or_a_query() -> None:
+    async with bench("reddit") as at:
+        with pytest.raises(Misconfigured, match="subreddits or a query"):
+            read(declaration("reddit").config, at.table | {"subreddits": []}, at.secrets)
 
 
 async def test_a_deleted_anchor_of_reddit_loses_nothing() -> None:
