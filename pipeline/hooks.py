@@ -26,6 +26,8 @@ PREFIX: Final = "/v1/hooks/"
 ANSWER_WITHIN_S: Final = 2.5
 """Slack repeats what is not answered within 3 s; the others give more."""
 MAX_UNDER_WAY: Final = 64
+HELD_BODIES: Final = 16
+"""Bodies that are being read hold at most so many times the greatest body of the hook."""
 REMEMBERED: Final = 10_000
 LOG_EVERY_S: Final = 600.0
 
@@ -54,6 +56,10 @@ class Hooks:
         return await hook.handle(request)
 
 
+class _Busy(Exception):
+    """As much as may be is being done for this hook."""
+
+
 class Hook:
     """One webhook."""
 
@@ -69,19 +75,19 @@ class Hook:
         self._stored: OrderedDict[str, Delivery] = OrderedDict()
         self._fuse = Fuse(means.fuse_share, means.fuse_items)
         self._under_way = 0
+        self._reading = 0
         self._said: dict[str, float] = {}
         self._unsaid: dict[str, int] = defaultdict(int)
         self._stopped = False
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Within the time that the strictest service gives; a request that comes to nothing asks to be repeated."""
-        if self._stopped or self._under_way >= MAX_UNDER_WAY:
-            self._metrics.count("deliveries", 1, "failed")
-            return _again("stopped" if self._stopped else "busy")
-        self._under_way += 1
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 return await self._handle(request)
+        except _Busy:
+            self._metrics.count("deliveries", 1, "failed")
+            return _again("busy", close=True)
         except TimeoutError:
             self._metrics.count("deliveries", 1, "late")
             self._say("late", "not done within the time that a service gives; it will be repeated")
@@ -115,11 +121,21 @@ class Hook:
             where = "".join(traceback.format_tb(error.__traceback__)[-3:])
             self._say("error", f"{type(error).__name__}, which should not happen:\n{where}")
             return _plain(500, "error")
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        if self._stopped:
+            raise _Busy
+        body = await self._read(request)
+        # Counted only now: whoever sends slowly must not keep out those who have sent.
+        if self._under_way >= MAX_UNDER_WAY:
+            raise _Busy
+        self._under_way += 1
+        try:
+            return await self._take(request, body)
         finally:
             self._under_way -= 1
 
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
-        body = await self._read(request)
+    async def _take(self, request: web.Request, body: bytes) -> web.StreamResponse:
         means = self._means
         url = str(request.url) if self._public is None else f"{self._public}{request.raw_path}"
         delivery = await self._receiver.receive(
@@ -184,11 +200,16 @@ class Hook:
         body = bytearray()
         try:
             async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > limit:
+                if len(body) + len(chunk) > limit:
                     raise too_large
+                if self._reading + len(chunk) > HELD_BODIES * limit:
+                    raise _Busy
+                self._reading += len(chunk)
+                body += chunk
         except web.RequestPayloadError:
             raise Refused(400, "broken_body", "the body cannot be received") from None
+        finally:
+            self._reading -= len(body)
         return bytes(body)
 
     def _say(self, reason: str, message: str) -> None:
