@@ -19,13 +19,14 @@ SECRET = "intercom-client-secret"
 
 
 class FakeIntercom:
-    """See `fake.Fake`."""
+    """See `fake.Fake`. `largest`: conversations that a search gives at once."""
 
     can: frozenset[Verb] = frozenset({"delete", "since"})
     covers: frozenset[Covered] = frozenset({"body"})
 
     def __init__(self) -> None:
         self.conversations: dict[str, dict[str, Any]] = {}
+        self.largest = 150
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -50,6 +51,17 @@ class FakeIntercom:
 
     def edit(self, id: str, text: str, at: datetime) -> None:
         """Nobody can."""
+
+    def reply(self, id: str, said: Said) -> None:
+        """The customer writes again in the conversation `id`."""
+        at, talk = int(said.at.timestamp()), self.conversations[id]
+        talk["updated_at"] = at
+        talk["conversation_parts"]["conversation_parts"].append(
+            {
+                "type": "conversation_part", "id": said.id, "part_type": "comment", "body": f"<p>{said.text}</p>",
+                "created_at": at, "updated_at": at, "author": talk["source"]["author"], "redacted": False,
+            }
+        )  # fmt: skip
 
     def delete(self, id: str, at: datetime) -> None:
         """The message is redacted."""
@@ -101,6 +113,7 @@ class FakeIntercom:
             return refusal(400, "parameter_invalid", "the query is not understood")
         if query["field"] != "updated_at" or query["operator"] != ">" or not 1 <= size <= 150:
             return refusal(400, "parameter_invalid", "per_page must be from 1 to 150")
+        size = min(size, self.largest)
         found = [one for one in self.conversations.values() if one["updated_at"] > query["value"]]
         found.sort(key=lambda one: (-one["updated_at"], one["id"]))
         start = int(paging.get("starting_after", 0))

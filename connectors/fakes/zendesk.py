@@ -22,11 +22,11 @@ TOKEN = "zendesk-token"
 SECRET = "dGhpc19zZWNyZXRfaXNfZm9yX3Rlc3Rpbmdfb25seQ=="
 BASIC = base64.b64encode(f"{EMAIL}/token:{TOKEN}".encode()).decode()
 CUSTOMER, AGENT = 20978392, 235323
-LARGEST = 80
 
 
 class FakeZendesk:
-    """See `fake.Fake`. `per_minute`: requests that the export takes. `own_clock`: it dates all changes itself."""
+    """See `fake.Fake`. `per_minute`: requests that the export takes. `largest`: tickets it gives at once.
+    `own_clock`: it dates all changes itself."""
 
     can: frozenset[Verb] = frozenset({"edit", "delete", "since"})
     covers: frozenset[Covered] = frozenset({"body", "time"})
@@ -35,6 +35,7 @@ class FakeZendesk:
     def __init__(self) -> None:
         self.now: Callable[[], datetime] = utc_now
         self.per_minute = 10
+        self.largest = 80
         self._asked: deque[datetime] = deque()
         self._tickets: dict[str, dict[str, Any]] = {}
         self._audits: dict[str, list[dict[str, Any]]] = {}
@@ -76,6 +77,13 @@ class FakeZendesk:
         event = {"id": 9_000_000 + int(id), "type": "CommentRedactionEvent", "comment_id": comment["id"]}
         self._audits[key].append({"id": 8_000_000 + int(id), "created_at": iso(at), "events": [event]})
         self._touch(key, at)
+
+    def reply(self, id: str, said: Said) -> None:
+        """The customer writes again in the ticket `id`."""
+        key = str(int(id))
+        again = audit(said)
+        self._audits[key].append({**again, "events": again["events"][:1]})
+        self._touch(key, said.at)
 
     def delete(self, id: str, at: datetime) -> None:
         """A deleted ticket is exported as such."""
@@ -128,7 +136,7 @@ class FakeZendesk:
         if len(self._asked) >= self.per_minute:
             return web.json_response({"error": "TooManyRequests"}, status=429, headers={"Retry-After": "60"})
         self._asked.append(now)
-        size = min(int(request.query.get("per_page", 1_000)), LARGEST)
+        size = min(int(request.query.get("per_page", 1_000)), self.largest)
         if "cursor" in request.query:
             after = tuple(map(int, base64.b64decode(request.query["cursor"]).decode().split("||")))
         else:
