@@ -209,14 +209,14 @@ def digest_of(key: str, version: int) -> str:
     return base64.b64encode(raw).decode()[:_DIGEST_CHARS]
 
 
-def pack(entries: Mapping[str, int]) -> str:
-    """Digest → second, at twelve bytes an entry."""
-    return "".join(digest + _base36(second) for digest, second in entries.items())
+def pack(entries: Mapping[str, int], chars: int = _SECOND_CHARS) -> str:
+    """Digest → number, which takes `chars` bytes; the digest takes six."""
+    return "".join(digest + _base36(number, chars) for digest, number in entries.items())
 
 
-def unpack(packed: str) -> dict[str, int]:
+def unpack(packed: str, chars: int = _SECOND_CHARS) -> dict[str, int]:
     """The other way round."""
-    size = _DIGEST_CHARS + _SECOND_CHARS
+    size = _DIGEST_CHARS + chars
     parts = [packed[at : at + size] for at in range(0, len(packed), size)]
     return {part[:_DIGEST_CHARS]: int(part[_DIGEST_CHARS:], 36) for part in parts}
 
@@ -224,9 +224,9 @@ def unpack(packed: str) -> dict[str, int]:
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
-def _base36(number: int) -> str:
+def _base36(number: int, chars: int) -> str:
     text = ""
-    for _ in range(_SECOND_CHARS):
+    for _ in range(chars):
         number, digit = divmod(number, 36)
         text = _DIGITS[digit] + text
     return text

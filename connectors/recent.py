@@ -2,9 +2,9 @@
 
 A search index lags, a transaction commits after its own time stamp, several things change in one second. So
 each pass asks again from some time before the newest change it knows (`lag`), and leaves out what it has
-already shown: the changes of that time, each remembered as a digest of key and version. A change is missed
-only if the service shows it later than `lag`; where more changed within `lag` than can be remembered, some
-come again, and the store counts each once.
+already shown: of the things that changed last, each is remembered as a digest of its key with the version
+that was read. A change is missed only if the service shows it later than `lag`; where more changed within
+`lag` than can be remembered, some come again, and the store counts each once.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from typing import Any, Final
 
 from connectors.connector import Clock, Cursor, Item, Page, Quota, Retryable, Skipped
 from connectors.fields import Fields, Unreadable
-from connectors.listing import digest_of, pack, second_of, unpack
+from connectors.listing import digest_of, pack, unpack
 from connectors.timestamp import micros
 from connectors.timestamp import moment as moment_of
 
-KEEP: Final = 250
+KEEP: Final = 240
+_CHARS: Final = 8
 MAX_PAGES: Final = 20_000
 FIRST: Final = timedelta(days=1)
 """How far back a connector looks that has no cursor yet."""
@@ -31,18 +32,28 @@ FIRST: Final = timedelta(days=1)
 class Recent:
     """What has been read. Pure; times are microseconds since 1970.
 
-    `floor`: ask for what has changed since. `done`: the floor of the last complete pass, below which every
-    change has been read, even of what changed again since. `newest`: the newest change of this pass.
+    `start`: nothing older is wanted. `floor`: ask for what has changed since. `newest`: the newest change of
+    this pass. `entries`: what was read last, as digest of the key → version in milliseconds.
     """
 
+    start: int
     floor: int
-    done: int
     newest: int = 0
     entries: Mapping[str, int]
 
     def fresh(self, key: str, version: int) -> bool:
         """Whether this change has not been read yet. Version 0: its time is not known."""
-        return (version >= self.floor or version == 0) and digest_of(key, version) not in self.entries
+        known = self.entries.get(digest_of(key, 0))
+        return known is None if version == 0 else version >= self.floor and known != _milliseconds(version)
+
+    def unread(self, key: str) -> int:
+        """Of a thing made of parts: parts of this version and later have to be taken when it has changed.
+
+        That it has been read before is known of it alone: others may have been read and it not, because it
+        changed while the service listed them.
+        """
+        known = self.entries.get(digest_of(key, 0))
+        return self.start if known is None else max(self.start, known * 1_000)
 
     def note(self, changes: Iterable[tuple[str, int]], now: datetime) -> Recent:
         """These changes, as (key, version), have been read.
@@ -51,7 +62,7 @@ class Recent:
         """
         entries, newest, latest = dict(self.entries), self.newest, micros(now)
         for key, version in changes:
-            entries[digest_of(key, version)] = second_of(version or latest)
+            entries[digest_of(key, 0)] = _milliseconds(version or latest)
             newest = max(newest, version) if version <= latest else newest
         kept = sorted(entries.items(), key=lambda entry: entry[1], reverse=True)[:KEEP]
         return replace(self, entries=dict(kept), newest=newest)
@@ -59,13 +70,12 @@ class Recent:
     def settle(self, lag: timedelta, *, complete: bool) -> Recent:
         """All that the service shows up to the newest change noted has been read; `complete`: all there is."""
         floor = max(self.floor, self.newest - lag // timedelta(microseconds=1))
-        entries = {digest: second for digest, second in self.entries.items() if second >= floor // 1_000_000}
-        done = max(self.done, floor) if complete else self.done
-        return Recent(floor=floor, done=done, newest=0 if complete else self.newest, entries=entries)
+        return replace(self, floor=floor, newest=0 if complete else self.newest)
 
     def cursor(self) -> Cursor:
         """As a cursor."""
-        return {"floor": self.floor, "done": self.done, "newest": self.newest, "seen": pack(self.entries)}
+        seen = pack(self.entries, _CHARS)
+        return {"start": self.start, "floor": self.floor, "newest": self.newest, "seen": seen}
 
     @classmethod
     def of(cls, cursor: Mapping[str, Any] | None, now: datetime) -> Recent:
@@ -74,17 +84,21 @@ class Recent:
             return cls.since(now - FIRST)
         floor = int(cursor["floor"])
         return cls(
+            start=int(cursor.get("start", floor)),
             floor=floor,
-            done=int(cursor.get("done", floor)),
             newest=int(cursor.get("newest", 0)),
-            entries=unpack(str(cursor.get("seen", ""))),
+            entries=unpack(str(cursor.get("seen", "")), _CHARS),
         )
 
     @classmethod
     def since(cls, moment: datetime) -> Recent:
         """Every change from `moment` on is new."""
         floor = max(0, micros(moment))
-        return cls(floor=floor, done=floor, entries={})
+        return cls(start=floor, floor=floor, entries={})
+
+
+def _milliseconds(version: int) -> int:
+    return max(0, min(version // 1_000, 36**_CHARS - 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +121,7 @@ def sift(
     """All that is listed as (key, version), and those entries that are fresh, as they came.
 
     An entry that `identify` cannot read is known by its own digest, so that it is told of once and not at every
-    poll until its time has passed.
+    poll that lists it.
     """
     changes: list[tuple[str, int]] = []
     fresh: list[Any] = []

@@ -94,7 +94,7 @@ class IntercomConnector:
                 skipped.append(skip(str(error), "conversations", entry))
                 continue
             got, unread = await self._conversation(key)
-            items.extend(item for item in got if item.version >= recent.done)
+            items.extend(item for item in got if item.version >= recent.unread(key))
             skipped.extend(unread)
         return Changed(
             changes=found,

@@ -12,7 +12,7 @@ from connectors.connector import Cursor, Delivery, Item, Page, Rating, Request, 
 from connectors.fields import Fields, Unreadable, each, need, skip
 from connectors.listing import next_link
 from connectors.option import Secret, option
-from connectors.recent import FIRST
+from connectors.recent import FIRST, Recent
 from connectors.registry import Context, connector
 from connectors.timestamp import micros
 
@@ -20,7 +20,6 @@ PAGE: Final = 100
 MAX_AUDIT_PAGES: Final = 50
 # The export withholds the last minute and takes no start within it.
 WITHHELD: Final = timedelta(seconds=70)
-OVERLAP_S: Final = 120
 STRUCK: Final = "CommentRedactionEvent"
 _DONE: Final = frozenset({"solved", "closed"})
 
@@ -69,32 +68,34 @@ class ZendeskConnector:
     async def pages(self, cursor: Cursor | None, *, follow: bool) -> AsyncIterator[Page]:
         """See `Reader.pages`."""
         place = dict(cursor or self.since(self._now() - FIRST))
-        newest = int(place["newest"])
+        recent = Recent.of(place, self._now())
         while True:
             asked: dict[str, str | int] = {"per_page": PAGE}
-            asked |= {"cursor": place["after"]} if place["after"] else {"start_time": int(place["start"])}
+            asked |= {"cursor": place["after"]} if place["after"] else {"start_time": self._begin(int(place["start"]))}
             answer = await self._get("/api/v2/incremental/tickets/cursor.json", asked)
             tickets, after, ended = answer.read(_export)
             items: list[Item] = []
             skipped: list[Skipped] = []
             for ticket in tickets:
                 got, bad = await self._ticket(ticket)
-                items.extend(item for item in got if item.version >= int(place["caught"]) * 1_000_000)
+                key, changed = _changed(ticket)
+                items.extend(item for item in got if item.version >= recent.unread(key))
                 skipped.extend(bad)
-                newest = max(newest, min(_changed(ticket), int(self._now().timestamp())))
-            # Below the newest change of a complete pass every event has been read, even of tickets that changed since.
-            caught = max(int(place["caught"]), newest - OVERLAP_S) if ended else int(place["caught"])
+                recent = recent.note([(key, changed)], self._now())
             if not ended and after == place["after"]:
                 raise Retryable(f"{answer.where} gave the same cursor again")
-            place = {"after": after or place["after"], "start": place["start"], "caught": caught, "newest": newest}
+            place = {"after": after or place["after"], **recent.cursor()}
             yield Page(items=tuple(items), skipped=tuple(skipped), cursor=place)
             if ended or not after:
                 return
 
     def since(self, moment: datetime) -> Cursor:
         """See `Reader.since`."""
-        start = int(min(moment, self._now() - WITHHELD).timestamp())
-        return {"after": "", "start": max(0, start), "caught": max(0, int(moment.timestamp())), "newest": 0}
+        return {"after": "", **Recent.since(moment).cursor()}
+
+    def _begin(self, start: int) -> int:
+        """The export takes no start within the minute that it withholds."""
+        return min(start // 1_000_000, int((self._now() - WITHHELD).timestamp()))
 
     async def _get(self, path: str, params: dict[str, str | int] | None = None, expect: tuple[int, ...] = ()) -> Any:
         auth = (f"{self._config.email}/token", self._config.api_token.reveal())
@@ -169,9 +170,11 @@ def _audits(answer: Any) -> tuple[list[Any], str | None]:
     return found.items("audits"), found.text("links.next") if found.flag("meta.has_more") else None
 
 
-def _changed(ticket: Any) -> int:
-    value = ticket.get("generated_timestamp") if isinstance(ticket, dict) else None
-    return value if isinstance(value, int) and 0 < value < 2**33 else 0
+def _changed(ticket: Any) -> tuple[str, int]:
+    """Number of a ticket of the export and when it changed, in microseconds; 0 where that is not known."""
+    found = ticket if isinstance(ticket, dict) else {}
+    at = found.get("generated_timestamp")
+    return str(found.get("id")), at * 1_000_000 if isinstance(at, int) and 0 < at < 2**33 else 0
 
 
 def parse(answer: Any) -> tuple[tuple[Item, ...], tuple[Skipped, ...]]:

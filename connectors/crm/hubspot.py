@@ -86,18 +86,18 @@ class HubSpotConnector:
         return Recent.since(moment).cursor()
 
     async def _changed(self, start: datetime, recent: Recent, after: str | None) -> Changed:
-        # A search shows 10,000 results and no more: beyond, a new one begins at the last change.
+        # Each page begins at the last change of the one before: by offset, a ticket that changes meanwhile and
+        # moves to the end would make the listing skip another. Also, a search ends at 10,000 results.
         begin, _, offset = (after or f"{micros(start) // 1_000}:").partition(":")
         wanted = {"propertyName": "hs_lastmodifieddate", "operator": "GTE", "value": begin}
         answer = await self._search([wanted], offset)
         listed, following = answer.read(_listed)
         found, fresh = sift(recent, listed, _change)
         items, skipped = self._parse({"results": fresh})
-        if following and int(following) + PAGE > DEEPEST:
+        if following:
             last = max((version // 1_000 for _, version in found), default=0)
-            following = f"{last}:" if last > int(begin) else None
-        elif following:
-            following = f"{begin}:{following}"
+            deep = int(following) + PAGE > DEEPEST
+            following = f"{last}:" if last > int(begin) else None if deep else f"{begin}:{following}"
         return Changed(changes=found, items=items, skipped=skipped, after=following)
 
     async def _search(self, filters: Sequence[Any], after: str) -> Any:

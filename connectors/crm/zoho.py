@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from connectors import hook, oauth, signature
@@ -126,16 +126,20 @@ class ZohoConnector:
         params: dict[str, str | int] = {
             "fields": self._fields, "per_page": PAGE, "sort_by": "Modified_Time", "sort_order": "asc",
         }  # fmt: skip
-        if after:
-            # The first 2,000 records by number, the others by a token.
-            params |= {"page": int(after)} if after.isdigit() else {"page_token": after.removeprefix("t:")}
-        answer = await self._get(self._records, params, start)
+        # Each page begins at the last change of the one before: by number, a case that changes meanwhile and moves
+        # to the end would make the listing skip another. By number only where a page is of one second.
+        second, _, page = (after or f"{int(start.timestamp())}:1").partition(":")
+        answer = await self._get(
+            self._records, params | {"page": int(page)}, datetime.fromtimestamp(int(second), UTC)
+        )
         if answer is None:
             return Changed(changes=(), items=())
-        listed, following = answer.read(_listed)
+        listed, more = answer.read(_listed)
         found, fresh = sift(recent, listed, _change)
+        last = max((version // 1_000_000 for _, version in found), default=0)
+        following = f"{last}:1" if last > int(second) else f"{second}:{int(page) + 1}"
         items, skipped = self._parse({"data": fresh})
-        return Changed(changes=found, items=items, skipped=skipped, after=following)
+        return Changed(changes=found, items=items, skipped=skipped, after=following if more else None)
 
     async def _deleted(self, since: datetime) -> tuple[Item, ...]:
         items: list[Item] = []
@@ -209,16 +213,13 @@ def _change(record: Fields) -> tuple[str, int]:
     return record.key("id"), micros(need(record.iso("Modified_Time"), "Modified_Time"))
 
 
-def _listed(answer: Any) -> tuple[list[Any], str | None]:
-    """The records of an answer, and what to ask for the next page with."""
+def _listed(answer: Any) -> tuple[list[Any], bool]:
+    """The records of an answer, and whether there are more."""
     found = Fields(answer, "the answer")
     listed = found.get("data")
     if not isinstance(listed, list):
         raise Unreadable("there is no data in it")
-    if not found.flag("info.more_records"):
-        return listed, None
-    token = found.text("info.next_page_token")
-    return listed, f"t:{token}" if token else str(int(found.number("info.page") or 1) + 1)
+    return listed, found.flag("info.more_records")
 
 
 def deleted(answer: Any) -> tuple[tuple[Item, ...], bool]:

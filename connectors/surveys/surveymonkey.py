@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -81,10 +81,13 @@ class SurveyMonkeyConnector:
         return Recent.since(moment).cursor()
 
     async def _list(self, start: datetime, recent: Recent, after: str | None) -> Changed:
-        number = int(after or 1)
+        # Each page begins at the last change of the one before: by number, a response that changes meanwhile and
+        # moves to the end would make the listing skip another.
+        second, _, page = (after or f"{int(start.timestamp())}:1").partition(":")
+        begin, number = datetime.fromtimestamp(int(second), UTC), int(page)
         # Whether the service takes the moment itself is not documented: the second before it is asked for too.
         params = {
-            "start_modified_at": (start - timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%S"),
+            "start_modified_at": (begin - timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%S"),
             "sort_by": "date_modified", "sort_order": "ASC", "status": "completed", "simple": "true",
             "per_page": PAGE, "page": number,
         }  # fmt: skip
@@ -92,11 +95,13 @@ class SurveyMonkeyConnector:
         listed, more = answer.read(_listed)
         found, fresh = sift(recent, listed, _change)
         items, skipped = self._parse({"data": fresh})
+        last = max((version // 1_000_000 for _, version in found), default=0)
+        following = f"{last}:1" if last > int(second) else f"{second}:{number + 1}"
         return Changed(
             changes=found,
             items=items,
             skipped=skipped,
-            after=str(number + 1) if more else None,
+            after=following if more else None,
             quota=quota(answer.headers, LIMITS, self._now()),
         )
 

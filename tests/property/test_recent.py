@@ -81,7 +81,7 @@ def test_a_cursor_stays_small_and_means_the_same_after_a_restart(versions: list[
     assert Recent.of(json.loads(text), T0) == recent
 
 
-def test_an_entry_that_cannot_be_read_is_told_of_once_until_its_time_has_passed() -> None:
+def test_an_entry_that_cannot_be_read_is_told_of_once() -> None:
     def identify(entry: Fields) -> tuple[str, int]:
         return entry.key("id"), micros(need(entry.iso("at"), "at"))
 
@@ -92,10 +92,6 @@ def test_an_entry_that_cannot_be_read_is_told_of_once_until_its_time_has_passed(
         found, fresh = sift(recent, listed, identify)
         assert fresh == expected
         recent = recent.note(found, T0 + timedelta(seconds=9)).settle(LAG, complete=True)
-    later = {"id": "c", "at": (T0 + timedelta(seconds=600)).isoformat()}
-    found, _ = sift(recent, [later], identify)
-    recent = recent.note(found, T0 + timedelta(seconds=601)).settle(LAG, complete=True)
-    assert list(recent.entries) and len(recent.entries) == 1, "and no room is kept for it any longer"
 
 
 def test_a_change_dated_in_the_future_hides_nothing_before_it() -> None:
