@@ -1,57 +1,59 @@
-"""One series of one `spike` rule: is the share of negative items worse than its own usual share?
+"""The kinds `spike` and `volume`: is a series worse, or busier, than its own usual?
 
-A one-sided CUSUM of Bernoulli log-likelihood ratios (Page, "Continuous inspection schemes", Biometrika
-1954; Moustakides 1986 and Reynolds & Stoumbos 1999 for the Bernoulli case). With x = 1 for a negative item
-and 0 for any other:
+A *run* begins with an item that speaks for a change and goes on while the counts since then, negative and
+total, are better explained by a change than by the usual wandering (alerts.likelihood):
 
-    usual = a / b                         learned share, before this item
-    q0    = min(margin * usual, 0.95)     the worst share that is still not worth a page, at least `usual`
-    q1    = r*q0 / (1 - q0 + r*q0)        the share whose odds are r times as bad
-    llr   = x*ln(q1/q0) + (1-x)*ln((1-q1)/(1-q0)) = x*ln(r) - ln(1 + (r-1)*q0)
-    climb = max(0, climb + llr)           page when climb >= h
-    a, b  = d*a + x, d*b + 1              from a = 12.5, b = 50: a quarter negative, worth 50 items
+    evidence = ln P(counts | the odds of a negative item are 3 or 6 times the usual ones)
+             - ln P(counts | as usual)                  1.5 and 3 times the rule's `odds_ratio`, 2
 
-The climb starts only after `min_items` items, which are for learning alone. While the true share stays at
-q0 and items are independent, pages come e^h / (I*zeta^2) items apart on average, where
-I = q1*ln(q1/q0) + (1-q1)*ln((1-q1)/(1-q0)) is the evidence of one item and zeta <= 1 the overshoot
-(Tartakovsky, Nikiforov & Basseville, "Sequential Analysis", 2014, on CUSUM's run length; Lorden's bound of
-1971, e^h, is lower by the factor I). With zeta = 1, which errs towards fewer pages,
+It ends where the evidence falls to 0. "As usual" is the average of two beta-binomial laws, since the share
+wanders: it is near what it was in the last hour, or, more likely the longer the run lasts (half after an
+hour), it was drawn anew around the usual share, which is learned (alerts.baseline). This is a CUSUM
+(Page 1954) with composite hypotheses, restarted at the likeliest beginning; counts alone are kept.
 
-    h = ln(I * items per week / allowed false alarms per week), at least H_MIN
+A rise in the number of items may help a `spike`: evidence from the number of items of the run against the
+expected, averaged with "it says nothing", is added, but at least half of what is needed must come from the
+share. A `volume` rule judges the number alone.
 
-with the series' own learned rate, never below ITEMS_PER_WEEK[0]. For q0 = 0.375 and h = 6, simulation gives
-9,200 items between pages, the formula 6,800, Lorden's bound 400. At shares below q0 they are far rarer.
+When is it enough? By Ville's inequality a likelihood ratio of M, given what it was when we began to look,
+rises e^g times as high with a chance of at most e^-g, if all is as usual. We begin to look when the evidence
+passes START (3: most runs never do), and stake the time that such a run may answer for: a tenth of all time
+not yet staked since the series began. With
 
-The weight d halves what was learned every `half_life` of event time; a pause counts at most 1/1500 of a
-half-life, so that a rare topic remembers its last 1,500 items or so. Learning never stops, but while an
-alert fires it is judged by the share that was usual at its onset, for one half-life; what lasts longer is
-the new usual.
+    h = evidence then + ln(1 / (false_alarms_per_week * weeks staked))
 
-Recovery is the same test backwards. While firing, `climb` goes on, `peak` is its highest value, and
-peak - climb is the log-odds that things are back at q0 rather than still at q1. The alert resolves at odds
-of 1000:1; or, since this kind fades (alerts.series), when `resolve_after` passed since the last item that
-spoke for the incident: a negative one while the odds of recovery were below 10:1.
+the expected number of false alarms is at most the sum of the stakes times the allowance: the allowance per
+week of event time, from the first minute, whatever the number of items. That is for one series; divide by
+the number of series for the rule as a whole (docs/detection.md).
+
+Recovery is a CUSUM backwards: the share is back at √r times the usual odds, rather than at those of the
+incident (between r^1.5 and r^2 times). The alert resolves at odds of 1000:1; or, since these kinds fade
+(alerts.series), when `resolve_after` passed since the last item that spoke for the incident: a bad one while
+the odds of recovery were below 10:1. For one half-life the usual is that before the incident.
 
 All of it is pure, and time is that of the items: replaying the same items gives the same memories.
 """
 
 from __future__ import annotations
 
+import base64
 import math
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from alerts.alert import NEGATIVE, Sample, moment
+from alerts.baseline import HOUR_S, Baseline, Hour, Wander
 from alerts.kind import Explanation, Verdict
 from alerts.life import Life
+from alerts.likelihood import beta_binomial, either, helped, more_items, worse_share
 from alerts.rule import Rule
 
-PRIOR_NEGATIVE: Final = 12.5
-PRIOR_ITEMS: Final = 50.0
-WORST_EDGE: Final = 0.95  # lower, and a topic with nine complaints in ten pages while its share is being learned
-REMEMBERED_ITEMS: Final = 1500
-ITEMS_PER_WEEK: Final = (500.0, 10_000_000.0)
-H_MIN: Final = 3.0  # below it the run-length formula is no longer true
+MULTIPLES: Final = (1.5, 3.0)  # of the rule's odds ratio, both as likely; nearer ones make longer, diluted runs
+BUSIER: Final = (2.0, 4.0)  # times as many items as expected, where they help a spike
+START: Final = 3.0
+STAKE: Final = 0.1
+OWN_PART: Final = 0.5  # of the evidence, that must come from the share
+LONGEST_S: Final = 86400.0  # of a run that decides nothing
 RECOVERED: Final = math.log(1000)
 DOUBTFUL: Final = math.log(10)
 
@@ -61,165 +63,258 @@ _LONG_WEEKS: Final = 520
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
-    """What one series has learned. Times `_s` are epoch seconds of event time.
+class Run:
+    """The counts since `onset_s`, and what was usual then.
 
-    `a`, `b`: learned negatives and items. `seen`: items, halved every half-life, for the rate; `items`: all
-    of them. `climb`, `peak`: see the module. `onset_s`: the first item of the current climb; `usual`: the
-    share learned before it.
+    `expected`: items by the usual rate. `usual`, `strength`: of the share; `near`, `near_strength`: of the share
+    of the last hour; `shape`: of the number. `evidence`: now, `peak`: at its highest. `need`: h; None
+    before START. `ease`: of recovery.
     """
 
-    a: float = PRIOR_NEGATIVE
-    b: float = PRIOR_ITEMS
-    seen: float = 0.0
-    items: int = 0
-    first_s: float | None = None
-    last_s: float = 0.0
-    climb: float = 0.0
+    onset_s: float
+    usual: float
+    strength: float
+    near: float
+    near_strength: float
+    shape: float
+    negative: int = 0
+    total: int = 0
+    expected: float = 0.0
+    evidence: float = 0.0
     peak: float = 0.0
-    onset_s: float | None = None
-    usual: float = PRIOR_NEGATIVE / PRIOR_ITEMS
+    need: float | None = None
+    ease: float = 0.0
 
 
-START: Final = Memory()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What one series has learned; the run that goes on; the weeks of event time not yet staked."""
+
+    baseline: Baseline = Baseline()  # noqa: RUF009 - frozen
+    run: Run | None = None
+    unstaked: float = 0.0
 
 
 class Spike:
-    """The kind `spike` (alerts.kind.Detector)."""
+    """The kind `spike` (alerts.kind.Detector): the share of negative items, helped by their number."""
 
     fades: Final = True
     takes_copies: Final = False
+    by_number = False
 
     def start(self) -> Memory:
         """Nothing seen: the prior."""
-        return START
+        return Memory()
 
     def observe(self, memory: Memory, rule: Rule, sample: Sample, at_s: float, life: Life) -> tuple[Memory, Verdict]:
         """Take one more item of the series."""
-        bad = sample.sentiment == NEGATIVE
+        bad = self.by_number or sample.sentiment == NEGATIVE
+        old = memory.baseline
         open_ = life.since_s is not None
-        onset_s, usual, peak = memory.onset_s, memory.usual, memory.peak
-        learned = memory.a / memory.b
-        if onset_s is None:
-            usual = learned
-        frozen = life.since_s is not None and at_s < life.since_s + rule.half_life_s
-        edge = _edge(usual if frozen else learned, rule)
-        climb = memory.climb - math.log1p((rule.odds_ratio - 1) * edge) + (math.log(rule.odds_ratio) if bad else 0.0)
-        if not open_ and (climb <= 0 or memory.items < rule.min_items):
-            climb, onset_s = 0.0, None
+        held = life.since_s is not None and at_s < life.since_s + rule.half_life_s
+        at_s = max(at_s, old.last_s)
+        gap_s = at_s - old.last_s if old.items else 0.0
+        baseline = old.at(at_s, rule.half_life_s, held=held)
+        unstaked = memory.unstaked + gap_s / _WEEK_S
+        run, counts = memory.run, sample.sentiment == NEGATIVE
+        if run is None:
+            if bad and (open_ or self._may_begin(baseline, rule)):
+                run = self._begun(baseline, at_s)
         else:
-            onset_s = at_s if onset_s is None else onset_s
-            peak = max(peak, climb) if open_ else climb
-        gap_s = at_s - memory.last_s if memory.items else 0.0
-        fade = 0.5 ** (min(gap_s, rule.half_life_s / REMEMBERED_ITEMS) / rule.half_life_s)
-        new = Memory(
-            a=memory.a * fade + bad,
-            b=memory.b * fade + 1,
-            seen=memory.seen * 0.5 ** (gap_s / rule.half_life_s) + 1,
-            items=memory.items + 1,
-            first_s=at_s if memory.first_s is None else memory.first_s,
-            last_s=at_s,
-            climb=climb,
-            peak=peak,
-            onset_s=onset_s,
-            usual=usual,
-        )
-        holds = peak - climb < RECOVERED if open_ else bad and climb >= max(H_MIN, threshold(new, rule))
-        speaks = bad and open_ and peak - climb < DOUBTFUL
-        return new, Verdict(holds, onset_s, matched=bad, speaks=speaks)
+            run = replace(run, expected=run.expected + baseline.hour.rate * gap_s / HOUR_S)
+        if run is not None:
+            run = replace(run, negative=run.negative + counts, total=run.total + 1)
+            own, evidence = self._evidence(run, rule, baseline, at_s)
+            run = replace(run, evidence=evidence, peak=max(run.peak, evidence))
+            if not open_:
+                if own <= 0 or at_s > run.onset_s + LONGEST_S:
+                    run = None
+                elif run.need is None and evidence >= START:
+                    stake = STAKE * unstaked
+                    unstaked -= stake
+                    run = replace(run, need=evidence - math.log(max(rule.false_alarms_per_week * stake, 1e-300)))
+        memory = Memory(baseline=baseline.counted(bad=counts, held=open_ and held), run=run, unstaked=unstaked)
+        if run is None:
+            return memory, Verdict(False, matched=bad)
+        if not open_:
+            holds = bad and run.need is not None and run.evidence >= run.need and own >= OWN_PART * run.need
+            return memory, Verdict(holds, run.onset_s, matched=bad)
+        now = self._eased(run, rule, baseline, life, held=held, bad=counts, gap_s=gap_s)
+        memory = replace(memory, run=now)
+        return memory, Verdict(now.ease < RECOVERED, run.onset_s, matched=bad, speaks=bad and now.ease < DOUBTFUL)
 
     def tick(self, memory: Memory, rule: Rule, now_s: float, life: Life, *, behind: bool) -> tuple[Memory, Verdict]:
-        """Time alone says nothing about a share."""
-        return memory, Verdict(life.since_s is not None, memory.onset_s)
+        """Time alone says nothing."""
+        return memory, Verdict(life.since_s is not None, memory.run.onset_s if memory.run else None)
 
     def due_s(self, memory: Memory, rule: Rule, life: Life) -> None:
-        """Never: this kind waits for items."""
+        """Never: these kinds wait for items."""
         return
 
     def rest(self, memory: Memory) -> Memory:
-        """All learning kept, the climb forgotten."""
-        return replace(memory, climb=0.0, peak=0.0, onset_s=None)
+        """All learning kept, the run forgotten."""
+        return replace(memory, run=None)
 
     def explain(self, memory: Memory, rule: Rule, life: Life) -> Explanation:
         """Counts, usual share, and how likely chance is to do this."""
+        run = memory.run
+        usual = memory.baseline.share if run is None else run.usual
         observed = life.matched / max(life.total, 1)
-        since = moment(life.last_s if life.onset_s is None else life.onset_s)
+        busier = _busier(run) if run is not None and memory.baseline.knows_volume else ""
         return Explanation(
             title="More negative feedback than usual",
             description=(
                 f"{life.matched} of {life.total} items were negative ({observed:.0%}) since "
-                f"{since:%Y-%m-%d %H:%M} UTC; usual are {memory.usual:.0%}. {_chance(memory, rule)}"
+                f"{_since(life)}; usual are {usual:.0%}.{busier} {_chance(run, rule)}"
             ),
             figures={
                 "negative": str(life.matched),
                 "total": str(life.total),
                 "share": f"{observed:.3f}",
-                "baseline": f"{memory.usual:.3f}",
-                "expected": f"{memory.usual * life.total:.1f}",
+                "baseline": f"{usual:.3f}",
+                "expected": f"{usual * life.total:.1f}",
             },
         )
 
     def dump(self, memory: Memory) -> Any:
         """The memory as a JSON array."""
+        base, run, hour = memory.baseline, memory.run, memory.baseline.hour
         return [
-            memory.a, memory.b, memory.seen, memory.items, memory.first_s, memory.last_s, memory.climb, memory.peak,
-            memory.onset_s, memory.usual,
+            [
+                base.a, base.b, base.recent_negative, base.recent, base.items, base.last_s, base.volume_items,
+                base.volume_hours, base.share_wander.total, base.share_wander.weight, base.volume_wander.total,
+                base.volume_wander.weight,
+            ],
+            [hour.number, hour.negative, hour.items, hour.expected, hour.clean, hour.share, hour.rate],
+            base64.b64encode(base.season).decode(),
+            run and [
+                run.onset_s, run.usual, run.strength, run.near, run.near_strength, run.shape, run.negative, run.total,
+                run.expected, run.evidence, run.peak, run.need, run.ease,
+            ],
+            memory.unstaked,
         ]  # fmt: skip
 
     def load(self, data: Any) -> Memory:
         """Raises ValueError or TypeError for what `dump` did not make."""
-        a, b, seen, items, first_s, last_s, climb, peak, onset_s, usual = data
+        base, hour, table, run, unstaked = data
+        a, b, recent_negative, recent, items, last_s, volume_items, volume_hours, st, sw, vt, vw = base
+        number, negative, total, expected, clean, share, rate = hour
         return Memory(
-            a=a, b=b, seen=seen, items=items, first_s=first_s, last_s=last_s, climb=climb, peak=peak,
-            onset_s=onset_s, usual=usual,
+            baseline=Baseline(
+                a=a, b=b, recent_negative=recent_negative, recent=recent, items=items, last_s=last_s,
+                volume_items=volume_items, volume_hours=volume_hours,
+                share_wander=Wander(total=st, weight=sw), volume_wander=Wander(total=vt, weight=vw),
+                hour=Hour(number=number, negative=negative, items=total, expected=expected, clean=clean,
+                          share=share, rate=rate),
+                season=base64.b64decode(table),
+            ),
+            run=None if run is None else _run(*run),
+            unstaked=unstaked,
         )  # fmt: skip
 
+    def _may_begin(self, baseline: Baseline, rule: Rule) -> bool:
+        return baseline.items >= rule.min_items
 
-def share(memory: Memory) -> float:
-    """The share of negative items that is usual by now, 0..1."""
-    return memory.a / memory.b
+    def _begun(self, baseline: Baseline, at_s: float) -> Run:
+        usual, strength, recent = baseline.share, baseline.strength, baseline.recent
+        near = (baseline.recent_negative + strength * usual) / (recent + strength)
+        return Run(
+            onset_s=at_s, usual=usual, strength=strength, near=min(max(near, 0.002), 0.98),
+            near_strength=strength + recent, shape=baseline.shape,
+        )  # fmt: skip
 
+    def _evidence(self, run: Run, rule: Rule, baseline: Baseline, at_s: float) -> tuple[float, float]:
+        """What the share says, and what it says together with the number of items."""
+        ratios = [rule.odds_ratio * multiple for multiple in MULTIPLES]
+        redrawn = 1 - 0.5 ** min((at_s - run.onset_s + 60.0) / HOUR_S, 30.0)
+        as_usual = either(
+            beta_binomial(run.negative, run.total, run.usual, run.strength),
+            beta_binomial(run.negative, run.total, run.near, run.near_strength),
+            redrawn,
+        )
+        own = worse_share(run.negative, run.total, run.usual, ratios) - as_usual
+        if own <= 0 or not baseline.knows_volume:
+            return own, own
+        return own, own + helped(more_items(run.total - 1, run.expected, run.shape, BUSIER))
 
-def weekly(memory: Memory, rule: Rule) -> float:
-    """Items per week, as learned with a memory of `half_life`; the first day counts as a whole one.
-
-    Within the first day this says too little rather than too much, and the h of each moment follows what
-    was seen so far: the first day together spends at most about the allowance of one week.
-    """
-    memory_s = rule.half_life_s / math.log(2)
-    lived_s = memory.last_s - (memory.last_s if memory.first_s is None else memory.first_s)
-    watched_s = max(-memory_s * math.expm1(-lived_s / memory_s), min(_DAY_S, memory_s))
-    return min(max(memory.seen / watched_s * _WEEK_S, ITEMS_PER_WEEK[0]), ITEMS_PER_WEEK[1])
-
-
-def threshold(memory: Memory, rule: Rule) -> float:
-    """h: the climb at which chance alone would page `false_alarms_per_week` times a week at the most."""
-    pages = _information(share(memory), rule) * weekly(memory, rule) / rule.false_alarms_per_week
-    return max(math.log(pages), H_MIN)
-
-
-def weeks_by_chance(memory: Memory, rule: Rule) -> float:
-    """Weeks in which chance alone gives such a climb once at the most, while the share stays at its edge."""
-    return math.exp(min(memory.peak, 50.0)) / (_information(memory.usual, rule) * weekly(memory, rule))
-
-
-def _information(usual: float, rule: Rule) -> float:
-    """I: the mean log-likelihood ratio of an item at the share q1."""
-    odds = rule.odds_ratio
-    q0 = _edge(usual, rule)
-    spread = 1 + (odds - 1) * q0
-    return max(odds * q0 / spread * math.log(odds) - math.log(spread), 1e-6)
-
-
-def _edge(usual: float, rule: Rule) -> float:
-    """q0, the worst share that is not worth a page."""
-    return max(min(rule.margin * usual, WORST_EDGE), usual)
+    def _eased(
+        self, run: Run, rule: Rule, baseline: Baseline, life: Life, *, held: bool, bad: bool, gap_s: float
+    ) -> Run:
+        """With what an item of an open incident says for recovery."""
+        usual = run.usual if held else baseline.share
+        odds, seen = usual / (1 - usual), min(max(run.negative / run.total, 1e-3), 0.99)
+        worse = min(max(seen / (1 - seen), odds * rule.odds_ratio**1.5), odds * rule.odds_ratio**2)
+        edge = odds * rule.odds_ratio**0.5
+        says = math.log((1 + worse) / (1 + edge)) + (math.log(edge / worse) if bad else 0.0)
+        return replace(run, ease=max(0.0, run.ease + says))
 
 
-def _chance(memory: Memory, rule: Rule) -> str:
-    weeks = weeks_by_chance(memory, rule)
+class Volume(Spike):
+    """The kind `volume` (alerts.kind.Detector): the number of items of a series, whatever they say."""
+
+    by_number = True
+
+    def explain(self, memory: Memory, rule: Rule, life: Life) -> Explanation:
+        """Counts, usual number, and how likely chance is to do this."""
+        run = memory.run
+        expected = 0.0 if run is None else run.expected
+        return Explanation(
+            title="More feedback than usual",
+            description=(
+                f"{life.total} items since {_since(life)}; usual are {expected:.0f} at this time of the week. "
+                f"{_chance(run, rule)}"
+            ),
+            figures={"total": str(life.total), "expected": f"{expected:.1f}"},
+        )
+
+    def _may_begin(self, baseline: Baseline, rule: Rule) -> bool:
+        return baseline.knows_volume and super()._may_begin(baseline, rule)
+
+    def _evidence(self, run: Run, rule: Rule, baseline: Baseline, at_s: float) -> tuple[float, float]:
+        ratios = [rule.ratio * multiple for multiple in MULTIPLES]
+        found = more_items(run.total - 1, run.expected, run.shape, ratios)
+        # The first item opens the run and says nothing; by the second we know.
+        return (found if run.total > 1 else math.ulp(0.0)), found
+
+    def _eased(
+        self, run: Run, rule: Rule, baseline: Baseline, life: Life, *, held: bool, bad: bool, gap_s: float
+    ) -> Run:
+        seen = run.total / max(run.expected, 1e-9)
+        worse = min(max(seen, rule.ratio**1.5), rule.ratio**2)
+        edge = rule.ratio**0.5
+        says = math.log(edge / worse) + (worse - edge) * baseline.hour.rate * gap_s / HOUR_S
+        return replace(run, ease=max(0.0, run.ease + says))
+
+
+def _run(*fields: Any) -> Run:
+    onset_s, usual, strength, near, near_strength, shape, negative, total, expected, evidence, peak, need, ease = fields
+    return Run(
+        onset_s=onset_s, usual=usual, strength=strength, near=near, near_strength=near_strength, shape=shape,
+        negative=negative, total=total, expected=expected, evidence=evidence, peak=peak, need=need, ease=ease,
+    )  # fmt: skip
+
+
+def weeks_by_chance(run: Run | None, rule: Rule) -> float:
+    """Weeks in which chance alone gives such evidence once at the most, while all is as usual."""
+    if run is None or run.need is None:
+        return 0.0
+    return math.exp(min(run.peak - run.need, 100.0)) / rule.false_alarms_per_week
+
+
+def _since(life: Life) -> str:
+    return f"{moment(life.last_s if life.onset_s is None else life.onset_s):%Y-%m-%d %H:%M} UTC"
+
+
+def _busier(run: Run) -> str:
+    if run.total <= 1.5 * run.expected or run.expected <= 0:
+        return ""
+    return f" {run.total / run.expected:.1f} times as many items came as usual at this time of the week."
+
+
+def _chance(run: Run | None, rule: Rule) -> str:
+    weeks = weeks_by_chance(run, rule)
     if weeks >= _LONG_WEEKS:
         return "By chance alone this happens less than once in ten years."
     if weeks >= 2:
         return f"By chance alone this happens at most once in {weeks:.0f} weeks."
-    return f"By chance alone this happens at most {max(1 / weeks, 0.1):.1f} times a week."
+    return f"By chance alone this happens at most {max(1 / max(weeks, 1e-9), 0.1):.1f} times a week."

@@ -7,7 +7,7 @@ from typing import Final
 
 from alerts.brigade import Brigade
 from alerts.daily import Goal, Trend
-from alerts.detector import Spike
+from alerts.detector import Spike, Volume
 from alerts.kind import Detector
 from alerts.novelty import NewTopic
 from alerts.severe import Severe
@@ -16,6 +16,7 @@ from alerts.threshold import Threshold
 
 KINDS: Final[Mapping[str, Detector]] = {
     "spike": Spike(),
+    "volume": Volume(),
     "threshold": Threshold(),
     "severe": Severe(),
     "brigade": Brigade(),

@@ -43,8 +43,8 @@ class Rule:
     touchpoints: tuple[str, ...] = ()
     customers: tuple[str, ...] = ()
     false_alarms_per_week: float = 0.2
-    margin: float = 1.5
     odds_ratio: float = 2.0
+    ratio: float = 2.0
     min_items: int = 30
     half_life_s: float = 3 * 86400.0
     window_s: float = 900.0
@@ -215,7 +215,11 @@ class _Parser:
 _DAY_S: Final = 86400.0
 KINDS: Final[Mapping[str, Kind]] = {
     "spike": Kind(
-        keys=("false_alarms_per_week", "margin", "odds_ratio", "min_items", "half_life", "resolve_after"),
+        keys=("false_alarms_per_week", "odds_ratio", "min_items", "half_life", "resolve_after"),
+        defaults={},
+    ),
+    "volume": Kind(
+        keys=("false_alarms_per_week", "ratio", "min_items", "half_life", "resolve_after"),
         defaults={},
     ),
     "threshold": Kind(
@@ -269,8 +273,8 @@ _READERS: Final[_Readers] = {
     "touchpoints": ("touchpoints", values.listed(values.string)),
     "customers": ("customers", values.listed(values.string)),
     "false_alarms_per_week": ("false_alarms_per_week", values.number(0.001, 5)),
-    "margin": ("margin", values.number(1, 3)),
     "odds_ratio": ("odds_ratio", values.number(1.2, 10)),
+    "ratio": ("ratio", values.number(1.2, 10)),
     "min_items": ("min_items", values.whole(1, 100_000)),
     "half_life": ("half_life_s", values.duration("1h", "60d")),
     "window": ("window_s", values.duration("1m", "60d")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import statistics
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,9 +11,10 @@ from itertools import pairwise
 
 import pytest
 
-from alerts import detector
 from alerts.alert import Sample, moment
-from alerts.detector import ITEMS_PER_WEEK, PRIOR_ITEMS, share, threshold, weekly
+from alerts.baseline import LEAST_SHARE_WANDER, PRIOR_ITEMS, SHARE_WANDER, VOLUME_WANDER, Baseline
+from alerts.detector import weeks_by_chance
+from alerts.likelihood import beta_binomial, more_items, worse_share
 from alerts.quotes import KEPT, MAX_CHARS
 from alerts.rule import Rule
 from alerts.series import Change, State, start, step, tick
@@ -44,20 +46,77 @@ def calm(items: int = 400, seed: int = 3) -> State:
 
 
 def test_it_learns_the_usual_share_from_a_prior_that_a_few_items_cannot_move() -> None:
-    assert share(detector.START) == 0.25
+    assert START.memory.baseline.share == 0.25
     few, changes = run(feed.sample(i, i, negative=True) for i in range(3))
-    assert share(few.memory) < 0.30 and not changes
+    assert few.memory.baseline.share < 0.35 and not changes
     state, _ = run(feed.stream(minutes=600, per_minute=10, share=0.1, seed=1))
-    assert share(state.memory) == pytest.approx(0.1, abs=0.02)
+    assert state.memory.baseline.share == pytest.approx(0.1, abs=0.02)
 
 
 def test_learning_fades_with_event_time_but_a_pause_costs_at_most_its_cap() -> None:
-    state = calm()
-    soon, _ = run([feed.sample(9001, 41, negative=False)], state)
-    later, _ = run([feed.sample(9001, 60 * 24 * 365, negative=False)], state)
-    assert later.memory.b == pytest.approx(state.memory.b * 0.5 ** (1 / 1500) + 1)
-    assert soon.memory.b > later.memory.b > PRIOR_ITEMS
-    assert later.memory.seen == pytest.approx(1)
+    learned = calm().memory.baseline
+    later = learned.at(learned.last_s + 365 * 86400, RULE.half_life_s, held=False)
+    assert later.b == pytest.approx(learned.b * 0.5 ** (1 / 1500) + learned.recent)
+    assert later.recent == pytest.approx(0)
+    assert later.b > PRIOR_ITEMS
+
+
+def test_what_is_new_is_learned_later_and_hardly_at_all_during_an_incident() -> None:
+    base = Baseline(a=250, b=1000, items=1000)
+    for _ in range(100):
+        base = base.counted(bad=True, held=False)
+    assert (base.a, base.b, base.recent) == (250, 1000, 100)
+    hour_s = 3600.0
+    free, held = (base.at(hour_s, RULE.half_life_s, held=held) for held in (False, True))
+    assert free.b == pytest.approx(1050, abs=1) and held.b == pytest.approx(1005, abs=1)
+    assert free.recent == held.recent == pytest.approx(50)
+
+
+def hours(shares: Iterable[float], items: Iterable[int], days: int, seed: int = 1) -> Baseline:
+    """A baseline after hours of these shares and numbers, over and over."""
+    dice, base, half_life_s = random.Random(seed), Baseline(), RULE.half_life_s
+    pattern = list(zip(shares, items, strict=True))
+    for hour in range(days * 24):
+        share, number = pattern[hour % len(pattern)]
+        for i in range(number):
+            base = base.at(hour * 3600 + i * 3600 / number, half_life_s, held=False)
+            base = base.counted(bad=dice.random() < share, held=False)
+    return base
+
+
+def test_the_hours_of_the_week_are_learned_and_shrunk_while_little_is_known() -> None:
+    shares, items = [0.2] * 12 + [0.4] * 12, [20] * 12 + [100] * 12
+    short, long = hours(shares, items, 2), hours(shares, items, 28)
+
+    def usual(base: Baseline, hour: int) -> tuple[float, float]:
+        now = base.at((28 * 24 + hour) * 3600, RULE.half_life_s, held=True)
+        return now.share, now.hour.rate
+
+    assert usual(long, 3) == pytest.approx((0.2, 20), rel=0.12)
+    assert usual(long, 15) == pytest.approx((0.4, 100), rel=0.12)
+    assert 0.2 < usual(short, 3)[0] < usual(short, 15)[0] < 0.42
+    assert usual(short, 15)[1] == pytest.approx(100, rel=0.3)
+
+
+def test_the_wander_between_hours_is_learned_and_one_incident_moves_it_little() -> None:
+    dice = random.Random(5)
+    steady = hours([0.25], [60], 14)
+    swinging = hours([max(0.02, dice.gauss(0.25, 0.1)) for _ in range(24 * 14)], [60] * 24 * 14, 14)
+    assert LEAST_SHARE_WANDER <= steady.share_wander.value < 0.7 * SHARE_WANDER
+    assert steady.volume_wander.value < VOLUME_WANDER / 2
+    assert 0.03 < swinging.share_wander.value < 0.09  # 0.01 / (0.25 * 0.75) = 0.053
+    spiked = hours([0.25] * 335 + [0.9], [60] * 336, 14).at(14 * 86400 + 1, RULE.half_life_s, held=False)
+    assert spiked.share_wander.value < 2 * steady.share_wander.value + 0.001
+
+
+def test_likelihoods_are_those_of_the_textbook() -> None:
+    assert beta_binomial(1, 1, 0.25, 10) == pytest.approx(math.log(0.25))
+    assert beta_binomial(2, 2, 0.25, 10) == pytest.approx(math.log(0.25 * 3.5 / 11))
+    assert worse_share(1, 1, 0.25, [3]) == pytest.approx(math.log(0.5))
+    assert worse_share(0, 1, 0.25, [3, 3]) == pytest.approx(math.log(0.5))
+    poisson = 3 * math.log(2 * 2) - 4 - (3 * math.log(2) - 2)
+    assert more_items(3, 2, 1e9, [2]) == pytest.approx(poisson, abs=1e-4)
+    assert more_items(30, 10, 1, [2]) < more_items(30, 10, 100, [2])
 
 
 def test_a_topic_that_always_complains_does_not_page() -> None:
@@ -77,9 +136,10 @@ def test_a_rise_fires_once_with_counts_since_its_onset() -> None:
     assert state.firing and len(starts(changes)) == 1
     first = changes[0]
     assert first.status == "firing"
-    assert first.state.memory.climb >= threshold(first.state.memory, RULE)
+    at_work = first.state.memory.run
+    assert at_work.evidence >= at_work.need and weeks_by_chance(at_work, RULE) >= 1 / RULE.false_alarms_per_week
     assert first.state.life.total <= 150 and first.state.life.matched / first.state.life.total > 0.7
-    assert first.state.memory.usual == pytest.approx(0.25, abs=0.03)
+    assert at_work.usual == pytest.approx(0.25, abs=0.03)
     assert feed.START.timestamp() + 2400 <= (first.state.life.onset_s or 0) <= feed.START.timestamp() + 2460
     assert 1 <= len(first.state.life.quotes) <= KEPT
 
@@ -98,7 +158,7 @@ def test_it_resolves_when_the_share_is_back_and_pages_again_only_after_a_fresh_c
     good = [feed.sample(2000 + i, 55 + i / 10, negative=i % 4 == 0) for i in range(200)]
     state, changes = run([*bad, *good], calm())
     assert [c.status for c in changes].count("resolved") == 1 and changes[-1].status == "resolved"
-    assert not state.firing and state.memory.climb < 3 and state.life.ended_s == changes[-1].at_s
+    assert not state.firing and state.memory.run is None and state.life.ended_s == changes[-1].at_s
     state, changes = run((feed.sample(3000 + i, 75 + i / 10, negative=True) for i in range(5)), state)
     assert not changes
     state, changes = run((feed.sample(4000 + i, 76 + i / 10, negative=True) for i in range(80)), state)
@@ -154,15 +214,44 @@ def test_refreshes_are_bounded_in_event_time() -> None:
 def test_late_items_count_as_of_the_latest() -> None:
     state, changes = run([feed.sample(5000, 1, negative=True)], calm())
     assert state.life.last_s == calm().life.last_s and not changes
-    assert state.memory.items == 401
+    assert state.memory.baseline.items == 401
 
 
-def test_the_rate_is_learned_and_bounded() -> None:
-    assert weekly(detector.START, RULE) == ITEMS_PER_WEEK[0]
-    state, _ = run(feed.stream(minutes=5 * 1440, per_minute=2, share=0.2, seed=1))
-    assert weekly(state.memory, RULE) == pytest.approx(2 * 10080, rel=0.05)
-    rich = replace(state.memory, seen=1e12)
-    assert weekly(rich, RULE) == ITEMS_PER_WEEK[1]
+def test_stakes_never_exceed_the_time_that_passed() -> None:
+    state, _ = run(feed.stream(minutes=3 * 1440, per_minute=2, share=0.25, seed=1))
+    passed = (state.life.last_s - feed.START.timestamp()) / (7 * 86400)
+    assert 0 < state.memory.unstaked < passed
+
+
+VOLUME = Rule(name="v", kind="volume")
+
+
+def test_many_more_items_than_usual_fire_a_volume_rule_whatever_they_say() -> None:
+    usual = list(feed.stream(minutes=3 * 1440, per_minute=2, share=0.1, seed=1))
+    burst = list(feed.stream(minutes=30, per_minute=12, share=0.1, seed=2, begin=3 * 1440))
+    after = list(feed.stream(minutes=120, per_minute=2, share=0.1, seed=3, begin=3 * 1440 + 30))
+    _, changes = run([*usual, *burst, *after], start(VOLUME), VOLUME)
+    assert [change.status for change in changes if change.turn] == ["firing", "resolved"]
+    first = changes[0].state
+    assert 3 * 1440 <= starts(changes)[0] / 60 <= 3 * 1440 + 10
+    assert first.life.total > 2 * first.memory.run.expected > 0
+    assert not run([*usual, *burst])[1], "a spike is about the share"
+    _, early = run(burst, start(VOLUME), VOLUME)
+    assert not early, "nothing is known of the usual number yet"
+
+
+def test_more_items_than_usual_help_a_spike() -> None:
+    usual = list(feed.stream(minutes=3 * 1440, per_minute=2, share=0.25, seed=1))
+    known, _ = run(usual)
+    delays = []
+    for pace in (2.0, 6.0):
+        found = []
+        for seed in range(10):
+            _, changes = run(feed.stream(minutes=60, per_minute=pace, share=0.6, seed=seed, begin=3 * 1440), known)
+            items = changes[0].state.life.total if changes else 10**6
+            found.append(items)
+        delays.append(statistics.median(found))
+    assert delays[1] < delays[0]
 
 
 def test_the_state_is_small_and_comes_back_equal() -> None:
@@ -230,3 +319,11 @@ def test_an_unsure_item_holds_the_share_down_as_any_item_that_is_not_negative() 
     mixed = [feed.sample(i, i / 10, negative=i % 4 == 0) for i in range(80)]
     unsure = [item if item.sentiment == "negative" else replace(item, sentiment="unsure") for item in mixed]
     assert run(unsure) == run(mixed)
+
+
+def test_an_incident_of_many_days_goes_on_without_a_fault() -> None:
+    known = calm()
+    state, _ = run((feed.sample(1000 + i, 40 + i / 10, negative=i % 5 != 0) for i in range(150)), known)
+    assert state.firing
+    state, _ = run((feed.sample(2000 + i, 60 + 20 * i, negative=i % 5 != 0) for i in range(200)), state)
+    assert state.firing

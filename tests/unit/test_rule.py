@@ -43,13 +43,13 @@ def test_one_fault(path: Path) -> None:
 
 def test_every_fault_is_told_and_good_rules_are_kept() -> None:
     text = (
-        '[[rule]]\nname = "good"\n\n[[rule]]\nname = "bad"\nmargin = 9\nseverity = 1\n'
+        '[[rule]]\nname = "good"\n\n[[rule]]\nname = "bad"\nodds_ratio = 99\nseverity = 1\n'
         'wat = 1\n\n[[rule]]\nname = "fine"\n'
     )
     rules, faults = parse("f", tomllib.loads(text), line_of(text))
     assert [rule.name for rule in rules] == ["good", "fine"]
     assert [(fault.line, fault.key) for fault in faults] == [
-        (6, "rule.margin"),
+        (6, "rule.odds_ratio"),
         (7, "rule.severity"),
         (8, "rule.wat"),
     ]
