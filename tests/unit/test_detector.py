@@ -325,5 +325,5 @@ def test_an_incident_of_many_days_goes_on_without_a_fault() -> None:
     known = calm()
     state, _ = run((feed.sample(1000 + i, 40 + i / 10, negative=i % 5 != 0) for i in range(150)), known)
     assert state.firing
-    state, _ = run((feed.sample(2000 + i, 60 + 20 * i, negative=i % 5 != 0) for i in range(200)), state)
+    state, _ = run((feed.sample(2000 + i, 60 + 10 * i, negative=i % 5 != 0) for i in range(400)), state)
     assert state.firing
