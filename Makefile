@@ -52,6 +52,7 @@ format: $(VENV)/.test  ## sort imports and mend what ruff can mend
 
 docs: $(VENV)/.test  ## write the generated pages under docs/ again
 	$(BIN)/python -m pipeline.cli.document
+	$(BIN)/python -m models.taxonomy
 	$(BIN)/python -m deploy.document
 
 clean:  ## remove the environment and everything that a run left here

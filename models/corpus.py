@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -16,7 +14,6 @@ from models.classifier import SENTIMENTS, TOPICS, ModelError
 
 OWN: Final = "own"
 LANGUAGES: Final = ("en", "ru", "uz", "uz-Cyrl", "tr", "de", "es", "fr", "it", "pt")
-_TAGS: Final = {"uzc": "uz-Cyrl"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,28 +53,6 @@ def sentences(folder: Path) -> Iterator[Row]:
                 sentiment=SENTIMENTS.index(columns[1]),
                 topics=topics,
                 urgent=columns[2] == "1",
-            )
-
-
-def read_jsonl(path: Path) -> Iterator[Row]:
-    """Rows of a `.jsonl` or `.jsonl.gz` file: `text`, `lang`, `source`, and `sentiment` or `topic`.
-
-    Languages that the vocabulary does not hold are left out.
-    """
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            record: Mapping[str, str] = json.loads(line)
-            language = _TAGS.get(record["lang"], record["lang"])
-            if language not in LANGUAGES:
-                continue
-            topic, sentiment = record.get("topic"), record.get("sentiment")
-            yield Row(
-                text=preprocess.clean(record["text"]),
-                language=language,
-                source=record["source"],
-                sentiment=SENTIMENTS.index(sentiment) if sentiment else None,
-                topics=frozenset((topic,)) if topic else None,
             )
 
 

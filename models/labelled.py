@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from models import corpus, preprocess
-from models.classifier import SENTIMENTS, UNKNOWN_LANGUAGE, ModelError
+from models.classifier import SENTIMENTS, TOPICS, UNKNOWN_LANGUAGE, ModelError
 from models.corpus import LANGUAGES, Row
 
 FIELDS: Final = ("text", "language", "source", "sentiment", "topics", "urgent")
 _ALIASES: Final = {"lang": "language", "topic": "topics", "label": "sentiment", "urgency": "urgent"}
+_SHOWN: Final = 20
 _YES_NO: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -51,6 +52,18 @@ def read(path: Path, topics: Collection[str]) -> Labelled:
         except _Wrong as wrong:
             faults.append(f"{path}:{line}: {wrong}")
     return Labelled(rows=tuple(rows), faults=tuple(faults))
+
+
+def learnable(path: Path) -> Iterator[Row]:
+    """Rows that a model can learn from: labels of our taxonomy, languages that the vocabulary holds.
+
+    ModelError with the first faults when there is any.
+    """
+    found = read(path, TOPICS)
+    if found.faults:
+        more = [f"… and {len(found.faults) - _SHOWN} more"] if len(found.faults) > _SHOWN else []
+        raise ModelError("\n".join([*found.faults[:_SHOWN], *more]))
+    yield from (row for row in found.rows if row.language in LANGUAGES)
 
 
 def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | str]]:

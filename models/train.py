@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import torch
 
-from models import artifact, backbone, batching, calibration, card, corpus, evaluate, export, fit, vocabulary
+from models import artifact, backbone, batching, calibration, card, corpus, evaluate, export, fit, labelled, vocabulary
 from models.backbone import Array
 from models.classifier import TOPICS, UNKNOWN_LANGUAGE
 from models.corpus import Row
@@ -37,10 +37,10 @@ def train(
     name: str = NAME,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> evaluate.Report:
-    """Train on the `.jsonl[.gz]` files of `data` and our own sentences; write the artifact to `out`.
+    """Train on the labelled files of `data` and our own sentences; write the artifact to `out`.
 
     Goes on from `<out>.checkpoint.pt` beside it when it is there, and the settings are the same.
-    ModelError as in `fit` and `corpus`.
+    ModelError as in `fit` and `labelled`.
     """
     settings = settings or Settings()
     packed = backbone.read_packed(backbone.packed_path())
@@ -62,7 +62,7 @@ def splits(data: Sequence[Path], sentences: Path = SENTENCES) -> tuple[list[Row]
     test. Held-out Latin Uzbek is there in Cyrillic too.
     """
     learned, validation, test = corpus.split(
-        (row for path in data for row in corpus.read_jsonl(path)), VALIDATION_PERCENT, TEST_PERCENT
+        (row for path in data for row in labelled.learnable(path)), VALIDATION_PERCENT, TEST_PERCENT
     )
     first, second = corpus.halves(corpus.sentences(sentences / "validation"))
     learned += corpus.sentences(sentences / "train")

@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "classify": ("classify", "Score texts on the terminal."),
     "topics": ("topics", "Teach and list topics."),
     "evaluate": ("evaluate", "Measure the model on labelled texts."),
+    "train": ("train", "Train a model from labelled texts."),
     "status": ("status", "Show lag, rates, sources and alerts."),
     "audit": ("audit", "Compare broker, ledger, items and counts."),
     "dead": ("dead", "List, show and put back dead letters."),

@@ -1,7 +1,10 @@
 """The trainer on very little: skipped with a word where torch or the backbone is missing."""
 
 import json
+import os
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -18,7 +21,9 @@ from models import augment, backbone, corpus, export, fit, graph, train, vocabul
 from models.artifact import SHIPPED, TOKENIZER  # noqa: E402
 from models.classifier import ModelError  # noqa: E402
 from models.encoder import Encoder  # noqa: E402
+from models.load import load  # noqa: E402
 from models.onnx import OnnxClassifier  # noqa: E402
+from pipeline.cli.root import run  # noqa: E402
 
 HEADS = {"sentiment": 3, "topics": 10, "urgency": 1}
 ROW = corpus.Row(text="Yetkazib berish kechikdi, pulim qaytmadi", language="uz", source="own", sentiment=0)
@@ -39,7 +44,7 @@ def tiny(request: pytest.FixtureRequest) -> Encoder:
     ).eval()
 
 
-def run(model: "graph.onnx.ModelProto", ids: np.ndarray) -> np.ndarray:
+def embed(model: "graph.onnx.ModelProto", ids: np.ndarray) -> np.ndarray:
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return np.asarray(session.run(["embedding"], {"ids": ids})[0])
 
@@ -50,11 +55,11 @@ def test_the_served_graph_computes_what_was_trained(tiny: Encoder) -> None:
     parameters = {name: value.numpy() for name, value in tiny.state_dict().items()}
     with torch.inference_mode():
         wanted = tiny(torch.from_numpy(table))["embedding"].numpy()
-    exact = run(graph.build(parameters, heads=HEADS, halvings=tiny.halvings, ranges=None), table)
+    exact = embed(graph.build(parameters, heads=HEADS, halvings=tiny.halvings, ranges=None), table)
     assert exact == pytest.approx(wanted, abs=1e-5)
     built = graph.build(parameters, heads=HEADS, halvings=tiny.halvings, ranges=export.ranges(tiny, ids))
     assert graph.halvings_of(built) == tiny.halvings
-    small = run(built, table)
+    small = embed(built, table)
     likeness = (small * wanted).sum(1) / np.linalg.norm(small, axis=1) / np.linalg.norm(wanted, axis=1)
     assert likeness.min() > 0.98
 
@@ -115,3 +120,38 @@ def test_a_short_run_gives_a_model_that_serves_and_resumes(tmp_path: Path) -> No
     assert OnnxClassifier(str(tmp_path / "out")).model == first.model
     with pytest.raises(ModelError, match="another run"):
         train.train([data], tmp_path / "out", settings=replace(settings, seed=9))
+
+
+@pytest.mark.slow
+def test_the_command_trains_goes_on_and_serves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    moods = ("negative", "neutral", "positive")
+    lines = ["text,sentiment,topics,language,urgent"]
+    words = ["apples", "wine", "cars"] * 60
+    lines += [f"note {i} on {w} {w[::-1]},{moods[i % 3]},price,en,no" for i, w in enumerate(words)]
+    (tmp_path / "mine.csv").write_text("\n".join(lines))
+    out = tmp_path / "mine"
+    command = ["train", str(tmp_path), "--out", str(out), "--name", "mine", "--steps", "2", "--batch", "4"]
+    assert run(command) == 0
+    said = capsys.readouterr()
+    assert "### sentiment: mine@" in said.out and f'path = "{out}"' in said.out
+    assert load(path=str(out)).classify(["late again"])[0].model.startswith("mine@")
+    assert (out / "tfidf.npz").exists() and "mine" in (out / "card.md").read_text()
+    assert run([*command, "--seed", "2"]) == 1  # its checkpoint belongs to another run
+    assert "another run" in capsys.readouterr().err
+    assert run([*command, "--seed", "2", "--fresh"]) == 0
+    (tmp_path / "mine.csv").write_text("text,sentiment\nlate,bad\n")
+    assert run(command) == 1
+    assert "mine.csv:2: sentiment: must be negative" in capsys.readouterr().err
+
+
+def test_without_torch_the_command_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,sentiment\nlate,negative\n")
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from pipeline.cli.root import run; sys.exit(run(['train', 'a.csv']))"
+    )
+    env = os.environ | {"PYTHONPATH": str(Path(train.__file__).parents[1])}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip() == "ovoz: training needs torch: pip install 'ovoz[train]'"
