@@ -25,6 +25,7 @@ OTHER: Final = "other"
 DEAD_STAGES: Final = frozenset({"classify", "connector", "fold", "replay"})
 DEAD_REASONS: Final = frozenset({"csv", "empty", "encoding", "json", "model", "schema", "schema_version", "too_long"})
 
+MAX_LANGUAGES: Final = 40
 LATENCY_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60, 300)
 INFERENCE_BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 SIZE_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -74,6 +75,10 @@ WORKER: Final = (
     _stored(
         "feedback_sentiment_score", "Mean score of the window's items, from -1 (negative) to 1 (positive).",
         "source", "topic", "window",
+    ),
+    _stored(
+        "feedback_language_items", "Live items of the window by language and channel.",
+        "language", "channel", "sentiment", "window",
     ),
     _stored("feedback_alert_active", "Alerts firing now.", "rule", "topic", "severity"),
     _stored("feedback_source_last_event_timestamp_seconds", "Event time of the newest item.", "source"),
@@ -177,7 +182,8 @@ class WorkerMetrics:
         overflow = self._made["feedback_label_overflow_total"]
         self.source = Bound(labels.max_sources, overflow.labels("source").inc)
         self.topic = Bound(labels.max_topics, overflow.labels("topic").inc)
-        self.registry.register(_Stored(snapshot, self.source, self.topic))
+        language = Bound(MAX_LANGUAGES, overflow.labels("language").inc)
+        self.registry.register(_Stored(snapshot, self.source, self.topic, language))
 
     def __getitem__(self, name: str) -> Any:
         """The metric of this name from the table."""
@@ -197,9 +203,14 @@ class WorkerMetrics:
 
 class _Stored(Collector):
     def __init__(
-        self, snapshot: Callable[[], Snapshot | None], source: Callable[[str], str], topic: Callable[[str], str]
+        self,
+        snapshot: Callable[[], Snapshot | None],
+        source: Callable[[str], str],
+        topic: Callable[[str], str],
+        language: Callable[[str], str],
     ) -> None:
         self._snapshot = snapshot
+        self._language = language
         self._source = source
         self._topic = topic
 
@@ -234,6 +245,11 @@ class _Stored(Collector):
             if key[3] == "count" and count
         }
         emit("feedback_sentiment_score", scores)
+        spoken: Count[tuple[str, ...]] = Count()
+        for (language, *rest), count in shown.spoken.items():
+            if count:
+                spoken[self._language(language), *rest] += count
+        emit("feedback_language_items", spoken)
         active: Count[tuple[str, ...]] = Count()
         for alert in shown.firing:
             labels = dict(alert.labels)

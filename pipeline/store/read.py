@@ -35,6 +35,7 @@ class Snapshot:
     partitions: list[int] = field(default_factory=list)
     totals: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     windows: dict[tuple[str, str, str], WindowSum] = field(default_factory=dict)
+    spoken: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
     firing: list[Alert] = field(default_factory=list)
     last_event: dict[str, datetime] = field(default_factory=dict)
     last_success: dict[str, datetime] = field(default_factory=dict)
@@ -114,6 +115,21 @@ def snapshot(connection: sa.Connection, log: str, owner: str, partitions: int, n
 
 def _add_windows(connection: sa.Connection, shown: Snapshot, workspace: str, at: datetime) -> None:
     cell = schema.cell
+    for row in _in_windows(connection, workspace, at, cell.c.source, cell.c.topic, cell.c.sentiment):
+        for window in WINDOWS_MINUTES:
+            if row[f"count_{window}"]:
+                entry = shown.windows.setdefault((row["source"], row["topic"], window), WindowSum())
+                entry.count[row["sentiment"]] += int(row[f"count_{window}"])
+                entry.score_e6 += int(row[f"score_{window}"])
+    for row in _in_windows(connection, workspace, at, cell.c.language, cell.c.channel, cell.c.sentiment):
+        for window in WINDOWS_MINUTES:
+            key = (row["language"], row["channel"], row["sentiment"], window)
+            shown.spoken[key] += int(row[f"count_{window}"])
+
+
+def _in_windows(connection: sa.Connection, workspace: str, at: datetime, *by: sa.Column[Any]) -> Sequence[Any]:
+    """Counts and sums of scores of each window that ends at `at`, grouped."""
+    cell = schema.cell
     # One pass over the longest window; each shorter one is a conditional sum.
     sums = []
     for window in WINDOWS_MINUTES:
@@ -122,17 +138,12 @@ def _add_windows(connection: sa.Connection, shown: Snapshot, workspace: str, at:
         sums.append(sa.func.sum(sa.case((inside, cell.c.score_e6), else_=0)).label(f"score_{window}"))
     longest = max(WINDOWS_MINUTES, key=WINDOWS_MINUTES.__getitem__)
     query = (
-        sa.select(cell.c.source, cell.c.topic, cell.c.sentiment, *sums)
+        sa.select(*by, *sums)
         .where(cell.c.workspace == workspace, cell.c.minute >= window_start(at, longest))
         .where(cell.c.minute <= int(at.timestamp() // 60))
-        .group_by(cell.c.source, cell.c.topic, cell.c.sentiment)
+        .group_by(*by)
     )
-    for row in connection.execute(query).mappings():
-        for window in WINDOWS_MINUTES:
-            if row[f"count_{window}"]:
-                entry = shown.windows.setdefault((row["source"], row["topic"], window), WindowSum())
-                entry.count[row["sentiment"]] += int(row[f"count_{window}"])
-                entry.score_e6 += int(row[f"score_{window}"])
+    return connection.execute(query).mappings().all()
 
 
 def ledgers(connection: sa.Connection, log: str) -> dict[int, tuple[Ledger, int, int]]:

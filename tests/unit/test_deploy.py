@@ -16,6 +16,7 @@ import jsonschema
 import pytest
 import yaml
 
+from pipeline.intake_metrics import IntakeMetrics
 from pipeline.metrics import CONNECTOR, WORKER
 from pipeline.settings import Settings, load
 from pipeline.settings_file import keys, sections
@@ -25,8 +26,10 @@ DEPLOY = ROOT / "deploy"
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 RULES = yaml.safe_load((DEPLOY / "prometheus/rules/pipeline.yml").read_text("utf-8"))
-DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/voice-of-the-customer.json").read_text("utf-8"))
-PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+DASHBOARDS = {
+    path.stem: json.loads(path.read_text("utf-8")) for path in sorted((DEPLOY / "grafana/dashboards").glob("*.json"))
+}
+PANELS = [panel for board in DASHBOARDS.values() for panel in board["panels"] if panel["type"] != "row"]
 BUILT_IN = {"up", "ALERTS"}
 
 
@@ -188,8 +191,9 @@ def metrics_in(expression: str) -> set[str]:
 
 
 def exported() -> dict[str, tuple[str, ...]]:
-    """Every series name that a worker or a connector shows, with its labels."""
-    found: dict[str, tuple[str, ...]] = {}
+    """Every series name that a worker, a connector or the intake shows, with its labels."""
+    intake = [family for family in IntakeMetrics().registry.collect() if family.type == "counter"]
+    found: dict[str, tuple[str, ...]] = {f"{family.name}_total": ("status",) for family in intake}
     for one in (*WORKER, *CONNECTOR):
         suffixes = ("_bucket", "_sum", "_count") if one.kind == "histogram" else ("",)
         found |= {one.name + suffix: (*one.labels, "le") if suffix == "_bucket" else one.labels for suffix in suffixes}
@@ -253,9 +257,10 @@ def test_alerts_named_by_the_routes_exist() -> None:
     assert named and all(any(re.fullmatch(name, alert) for alert in alerts) for name in named)
 
 
-def test_dashboard_is_what_its_generator_makes() -> None:
-    made = runpy.run_path(str(DEPLOY / "grafana/dashboards.py"))["text"]()
-    assert (DEPLOY / "grafana/dashboards/voice-of-the-customer.json").read_text("utf-8") == made
+def test_dashboards_are_what_their_generator_makes() -> None:
+    made = dict(runpy.run_path(str(DEPLOY / "grafana/dashboards.py"))["files"]())
+    assert {path.stem for path in made} == set(DASHBOARDS) == {board["uid"] for board in DASHBOARDS.values()}
+    assert {path: path.read_text("utf-8") for path in made} == made
 
 
 def test_dashboard_is_where_grafana_looks() -> None:
@@ -264,7 +269,7 @@ def test_dashboard_is_where_grafana_looks() -> None:
     mounts = dict(volume.split(":")[:2] for volume in SERVICES["grafana"]["volumes"])
     assert provider["providers"][0]["options"]["path"] == mounts["./deploy/grafana/dashboards"]
     assert source["datasources"][0]["url"] == "http://prometheus:9090" and "prometheus" in SERVICES
-    assert DASHBOARD["uid"] in SERVICES["worker"]["environment"]["OVOZ_ALERTS_DASHBOARD_URL"]
+    assert "/d/voice-of-the-customer" in SERVICES["worker"]["environment"]["OVOZ_ALERTS_DASHBOARD_URL"]
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
@@ -274,15 +279,19 @@ def test_panel_explains_itself(panel: dict[str, Any]) -> None:
     queries = " ".join(target["expr"] for target in panel["targets"])
     share, seconds = " / " in queries and "sentiment=" in queries, "_seconds" in queries
     a_second = "rate(" in queries and not seconds
-    expected = {"percentunit"} if share else {"s"} if seconds else {"cps"} if a_second else {"short", "none"}
+    ratio = re.search(r"rate\([^)]*\)\) / ", queries) is not None or "job:" in queries
+    plain = ratio or "count(" in queries
+    timed = {"s"} if seconds else {"cps"} if a_second else {"short", "none"}
+    expected = {"percentunit"} if share else {"short", "none"} if plain else timed
     assert panel["fieldConfig"]["defaults"]["unit"] in expected
 
 
-def test_panels_have_numbers_of_their_own_and_do_not_overlap() -> None:
-    numbers = [panel["id"] for panel in DASHBOARD["panels"]]
+@pytest.mark.parametrize("board", DASHBOARDS.values(), ids=DASHBOARDS)
+def test_panels_have_numbers_of_their_own_and_do_not_overlap(board: dict[str, Any]) -> None:
+    numbers = [panel["id"] for panel in board["panels"]]
     assert len(numbers) == len(set(numbers))
     taken: set[tuple[int, int]] = set()
-    for panel in DASHBOARD["panels"]:
+    for panel in board["panels"]:
         at = panel["gridPos"]
         cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
         assert not cells & taken and at["x"] + at["w"] <= 24

@@ -1,0 +1,101 @@
+"""*Voice of the customer*: what customers say now, against what is usual; where, and in which language."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
+
+from deploy.grafana.panels import bars, board, lines, number, rows, values_variable, window_variable
+
+UID: Final = "voice-of-the-customer"
+PICKED: Final = 'source=~"$source", topic=~"$topic"'
+WINDOW: Final = 'window="$window"'
+USUAL: Final = "[7d:1m]"
+"""Usual is the mean of the last seven days, looked at every minute."""
+
+
+def share(by: str, window: str, picked: str = PICKED, metric: str = "feedback_window_items") -> str:
+    """Negative share by a label, in a window; unsure items are in the denominator."""
+    negative = f'sum by ({by}) ({metric}{{{picked}, window="{window}", sentiment="negative"}})'
+    # A topic without a negative item has a share of 0, and not none.
+    whole = f'sum by ({by}) ({metric}{{{picked}, window="{window}"}})'
+    return f"({negative} or {whole} * 0) / {whole}"
+
+
+def score(by: str) -> str:
+    """Mean score: of each worker's means, weighted by the items behind them."""
+    shared = "instance, job, source, topic, window"
+    items = f"sum by ({shared}) (feedback_window_items{{{PICKED}, {WINDOW}}})"
+    weighted = f"feedback_sentiment_score{{{PICKED}, {WINDOW}}} * on ({shared}) {items}"
+    return f"sum by ({by}) ({weighted}) / sum by ({by}) (feedback_window_items{{{PICKED}, {WINDOW}}})"
+
+
+def dashboard() -> Dashboard:
+    """See the module."""
+    about = "What customers say now, against what is usual: by topic, source, language and channel."
+    made = board("Voice of the customer", UID, about, refresh="30s")
+    made.with_variable(values_variable("source", "Source", "label_values(feedback_items, source)"))
+    made.with_variable(values_variable("topic", "Topic", "label_values(feedback_items, topic)"))
+    made.with_variable(window_variable())
+
+    overall = f'sum(feedback_window_items{{{PICKED}, {WINDOW}, sentiment="negative"}})'
+    overall = f"({overall} or vector(0)) / sum(feedback_window_items{{{PICKED}, {WINDOW}}})"
+    usual = f"avg_over_time(({share('topic', '$window')}){USUAL})"
+    made.with_row(Row("Now, against usual"))
+    for panel in (
+        number("Items", "Live items of the chosen window, by event time.", "short",
+               f"sum(feedback_window_items{{{PICKED}, {WINDOW}}})"),
+        number("Negative share", "Of all items of the window; unsure ones are in the denominator.", "percentunit",
+               overall, alarm=0.5),
+        number("Alerts about customers", "Firing now; the Alert desk has them.", "short",
+               "sum(feedback_alert_active) or vector(0)", alarm=1),
+        number("Sources heard in the last hour", "Sources of which an item was counted.", "short",
+               "count(time() - max by (source) (feedback_source_last_success_timestamp_seconds) < 3600) or vector(0)",
+               alarm=1, below=True),
+        bars("Negative share by topic: now and usual",
+             "Share of negative items in the chosen window, beside the mean of the last seven days.", "percentunit",
+             (share("topic", "$window"), "{{topic}} · now"), (usual, "{{topic}} · usual")).min(0).max(1),
+        rows("What changed", "Topics whose negative share is above usual, and by how much; worst first.", "percentunit",
+             f"sort_desc(({share('topic', '$window')}) - ({usual}) > 0.02)", ("Time",)),
+    ):  # fmt: skip
+        made.with_panel(panel)
+
+    made.with_row(Row("Over time"))
+    for panel in (
+        lines("Negative share by topic", "Share of negative items in the chosen window.", "percentunit",
+              (share("topic", "$window"), "{{topic}}")).min(0).max(1),
+        lines("Score by source", "Mean score in the chosen window: −1 is negative, 1 is positive.", "none",
+              (score("source"), "{{source}}")).min(-1).max(1).decimals(2),
+        lines("Items counted, by channel", "Items counted for the first time, a second.", "cps",
+              ('sum by (channel) (rate(feedback_scored_total{source=~"$source", topic=~"$topic"}[$__rate_interval]))',
+               "{{channel}}"), stacked=True),
+        lines("Live items by sentiment", "All items within retention, exact: edits replaced, deletions taken off.",
+              "short", (f"sum by (sentiment) (feedback_items{{{PICKED}}})", "{{sentiment}}"), stacked=True),
+    ):  # fmt: skip
+        made.with_panel(panel)
+
+    everywhere = 'channel=~".*"'
+    made.with_row(Row("Where, and in which language"))
+    for panel in (
+        bars("Items by topic and sentiment", "Live items of the chosen window.", "short",
+             (f"sum by (topic, sentiment) (feedback_window_items{{{PICKED}, {WINDOW}}})",
+              "{{topic}} · {{sentiment}}")),
+        bars("Negative share by source", "Share of negative items in the chosen window.", "percentunit",
+             (share("source", "$window"), "{{source}}")).min(0).max(1),
+        bars("Negative share by language", "Of all sources and topics; und is a language that is not known.",
+             "percentunit", (share("language", "$window", everywhere, "feedback_language_items"), "{{language}}"))
+        .min(0).max(1),
+        bars("Negative share by channel", "Reviews, chat, social posts, e-mail, surveys; of all sources and topics.",
+             "percentunit", (share("channel", "$window", everywhere, "feedback_language_items"), "{{channel}}"))
+        .min(0).max(1),
+        bars("Time since each source was last heard", "A source that went quiet is not a calm one.", "s",
+             ('time() - max by (source) (feedback_source_last_success_timestamp_seconds{source=~"$source"})',
+              "{{source}}")),
+        rows("Worst now", "Source and topic with the most negative items; the customers' own words stand in the alerts "
+             "and in `ovoz status`.", "short",
+             f'topk(10, sum by (source, topic) (feedback_window_items{{{PICKED}, {WINDOW}, sentiment="negative"}}))',
+             ("Time",)),
+    ):  # fmt: skip
+        made.with_panel(panel)
+    return made
