@@ -17,7 +17,7 @@ from pipeline.store.read import Snapshot, WindowSum
 
 HARMLESS = {
     "source", "channel", "language", "topic", "sentiment", "window", "rule", "severity", "stage", "reason", "partition",
-    "receiver", "outcome", "label", "version", "model", "language",
+    "receiver", "outcome", "label", "version", "model",
 }  # fmt: skip
 
 
