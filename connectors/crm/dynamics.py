@@ -66,7 +66,7 @@ class Dynamics:
     modes=("poll", "webhook"),
     cursor="The delta link of the last pass: Dataverse tells what was created, changed and deleted since.",
     limits=(
-        "Change tracking must be on for the table; once on it cannot be switched off for some tables.",
+        "Change tracking must be on for the table; once on it cannot be switched off.",
         "A delta link expires (after seven days by default, it is said; the page could not be read). Then what is "
         "there is read again from the beginning; deletions of the time between are not seen.",
         "The first pass reads the whole table, because delta links take no filter; only what changed since the start "

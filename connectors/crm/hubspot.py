@@ -59,8 +59,8 @@ class HubSpot:
         "Deletions and contact.privacyDeletion come by webhook only; the latter deletes the tickets that HubSpot still "
         "shows beside the contact.",
         "Of a conversation a ticket has the first reply's time and the closing; when it was reopened is not told.",
-        "The names first_agent_reply_date and closed_date, that closed_date is emptied on reopening, and the CSAT "
-        "scale of 0 to 2 could not be confirmed in HubSpot's documentation.",
+        "The names first_agent_reply_date and closed_date, and that closed_date is emptied on reopening, could not be "
+        "confirmed in HubSpot's documentation.",
         "Webhooks need the address as HubSpot calls it: behind a proxy set the public address.",
     ),
     source="https://developers.hubspot.com/docs/api-reference/crm-tickets-v3/guide",
