@@ -18,6 +18,9 @@ _HIDDEN = re.compile(
 )
 _SPACES = re.compile(r"\s+")
 _WORD = re.compile(r"[^\W\d_]+")
+# What the intake should have taken out already: addresses, and numbers long enough for a card or a telephone.
+_ADDRESS = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{2,63})+")
+_NUMBER = re.compile(r"(?<!\w)\+?\d(?:[ ().-]{0,2}\d){8,18}(?!\w)")
 _LINK = re.compile(r"(?<=\w)[.:](?=[\w/])|\](?=\()")
 _HARMLESS = str.maketrans({"<": "‹", ">": "›", "&": "＆", "@": "@\u200b", "`": "'", "\\": "＼"})
 _BREAK = "\u200b"  # zero-width space: invisible to a reader, ends a mention or a link for a program
@@ -52,6 +55,19 @@ def alike(one: str, other: str) -> bool:
     return first == second or len(first & second) >= 0.8 * len(first | second)
 
 
+def private(text: str) -> str:
+    """The text without addresses of mail and without long numbers."""
+    return _NUMBER.sub("[number]", _ADDRESS.sub("[address]", text))
+
+
+def pick(quotes: tuple[Quote, ...], limit: int) -> tuple[Quote, ...]:
+    """The quotes to show, newest first: one of each source and language before a second of any."""
+    newest = quotes[::-1]
+    firsts = list({(one.source, one.language): one for one in quotes}.values())[::-1]
+    chosen = {one.feedback_id for one in [*firsts, *(one for one in newest if one not in firsts)][:limit]}
+    return tuple(one for one in newest if one.feedback_id in chosen)
+
+
 def quote(sample: Sample) -> Quote:
     """What an alert may show of a sample."""
     return Quote(
@@ -59,7 +75,7 @@ def quote(sample: Sample) -> Quote:
         source=clean(sample.source, 64),
         language=clean(sample.language, 35),
         at=sample.at,
-        text=clean(sample.text),
+        text=clean(private(sample.text[: 4 * MAX_CHARS])),
     )
 
 

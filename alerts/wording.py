@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Final
 
@@ -9,7 +10,7 @@ from alerts.alert import MAX_EVIDENCE, Alert, Labels, fingerprint, incident, mom
 from alerts.hours import opens_at
 from alerts.kinds import KINDS
 from alerts.life import Life
-from alerts.quotes import clean, harmless
+from alerts.quotes import clean, harmless, pick
 from alerts.rule import Rule
 from alerts.series import Change
 
@@ -40,7 +41,7 @@ def compose(
         state=change.status,
         starts_at=starts_at,
         ends_at=moment(max(change.at_s, life.since_s)) if change.status == "resolved" else None,
-        evidence=life.quotes[: -MAX_EVIDENCE - 1 : -1],
+        evidence=pick(life.quotes, MAX_EVIDENCE),
         incident=incident(fingerprint(rule.name, workspace, labels), starts_at),
         series=series,
         not_before=_not_before(rule, change),
@@ -68,8 +69,9 @@ def _annotations(rule: Rule, series: Labels, change: Change, dashboard_url: str 
         "raw_matched": str(life.matched + life.copies),
         "raw_total": str(life.total + life.copied),
         "model": clean(life.model, 120),
+        "query": _query(series),
     }
-    quotes = life.quotes[: -MAX_EVIDENCE - 1 : -1]
+    quotes = pick(life.quotes, MAX_EVIDENCE)
     if quotes:
         annotations["quotes"] = "\n".join(
             f"[{harmless(quote.source)}, {harmless(quote.language)}] {harmless(quote.text)}" for quote in quotes
@@ -79,6 +81,13 @@ def _annotations(rule: Rule, series: Labels, change: Change, dashboard_url: str 
     if dashboard_url:
         annotations["dashboard_url"] = dashboard_url
     return annotations
+
+
+def _query(series: Labels) -> str:
+    """The same series for Prometheus: the last hour's items by sentiment."""
+    known = [(name, value) for name, value in series if name in ("topic", "source") and value]
+    matchers = ",".join([*(f"{name}={json.dumps(value)}" for name, value in known), 'window="1h"'])
+    return f"sum by (sentiment) (feedback_window_items{{{matchers}}})"
 
 
 def _copies(life: Life) -> str:

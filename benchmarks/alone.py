@@ -21,11 +21,11 @@ from connectors.feedback import parse
 from models.load import load
 from pipeline.classify import RawRecord, classify, scored_values
 from pipeline.codec import decode_feedback, decode_scored, encode_feedback
+from pipeline.live_rules import read_rules
 from pipeline.records import RawPosition, Scored
 from pipeline.settings import Settings
 from pipeline.store.engine import connect, prepare
 from pipeline.store.transaction import Arrival, Store
-from pipeline.worker import read_rules
 
 BATCH: Final = Settings().worker.classify_batch_items
 T = TypeVar("T")

@@ -110,6 +110,9 @@ WORKER: Final = (
     _counter("feedback_store_retries_total", "Transactions tried again because the database was away."),
     _counter("feedback_broker_retries_total", "Sends tried again because the broker was away."),
     _counter("feedback_topic_restarts_total", "Times a topic was found to have begun a new life."),
+    _counter("feedback_alert_transitions_total", "Alerts that came into a state.", "rule", "state"),
+    _gauge("feedback_alert_rules_valid", "Whether the rule file as it stands is in force (1) or faulty (0)."),
+    _counter("feedback_alert_rules_reloads_total", "Changes of the rule file: applied or refused.", "outcome"),
     _counter("feedback_alert_notifications_total", "Notifications by outcome.", "receiver", "outcome"),
     _counter("feedback_label_overflow_total", "Label values shown as other.", "label"),
     _gauge("feedback_worker_info", "Constant 1: what this worker runs.", "version", "stage", "model"),
@@ -194,6 +197,11 @@ class WorkerMetrics:
         for (source, channel, topic, sentiment), count in Count(items).items():
             labels = (self.source(source), channel, self.topic(topic), sentiment)
             self["feedback_scored_total"].labels(*labels).inc(count)
+
+    def turned(self, transitions: Iterable[tuple[str, str]]) -> None:
+        """Count alerts that came into a state, by (rule, state)."""
+        for (rule, state), count in Count(transitions).items():
+            self["feedback_alert_transitions_total"].labels(rule, state).inc(count)
 
     def buried(self, stage: str, reason: str) -> None:
         """Count a dead letter. What it says of itself comes from the wire: unknown words are shown as other."""

@@ -6,15 +6,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 import sqlalchemy as sa
 
-from alerts.notifiers import Notifier
 from alerts.verdict import Permanent, Retryable
 from pipeline.metrics import WorkerMetrics
+from pipeline.receivers import Receiver
 from pipeline.store import incidents
 from pipeline.store.engine import StoreAway, transaction
 from pipeline.store.read import reading
@@ -24,14 +23,6 @@ log = logging.getLogger("ovoz.outbox")
 RETRY_S: Final = 2.0
 SURPRISE_S: Final = 30.0
 """Pause after a fault that no notifier should have, which may not go away by itself."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receiver:
-    """Where alerts go. `renew_after`: how soon a lease is renewed; None where each transition is told once."""
-
-    notifier: Notifier
-    renew_after: timedelta | None
 
 
 class Outbox:
@@ -107,7 +98,14 @@ class Outbox:
             workspaces = self._workspaces(connection)
             if not workspaces:
                 return []
-            return incidents.due(connection, self._name, workspaces, now=now, renew_after=self._receiver.renew_after)
+            return incidents.due(
+                connection,
+                self._name,
+                workspaces,
+                now=now,
+                renew_after=self._receiver.renew_after,
+                all_changes=self._receiver.all_changes,
+            )
 
     def _delivered(self, told: Sequence[incidents.Pending], now: datetime) -> None:
         with transaction(self._engine) as connection:

@@ -212,6 +212,7 @@ class FoldStage:
                 metrics["feedback_end_to_end_latency_seconds"].observe(latency)
         for source in changes.late:
             metrics["feedback_late_items_total"].labels(metrics.source(source)).inc()
+        metrics.turned(folded.transitions)
         for letter in folded.dead:
             metrics.buried(letter.stage, letter.reason)
         for name, count in (

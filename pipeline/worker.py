@@ -8,38 +8,36 @@ import os
 import signal
 import sys
 import time
-import tomllib
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from alerts import rule as rules
 from alerts.engine import Engine
-from alerts.notifiers import AlertmanagerNotifier, AppriseNotifier
 from models.classifier import Classifier, ModelError
 from pipeline import app as faust_app
 from pipeline import ledger, repair
+from pipeline.backlog import Backlog
 from pipeline.bus import BrokerAway, TopicMismatch, admin, read_offsets
 from pipeline.classify import RawRecord
 from pipeline.dead_letter import FuseBlown
 from pipeline.exporter import Exporter
 from pipeline.ledger import Span
+from pipeline.live_rules import LiveRules, RulesError
 from pipeline.metrics import WorkerMetrics
 from pipeline.model import classifier_of
-from pipeline.outbox import Outbox, Receiver
+from pipeline.outbox import Outbox
 from pipeline.patience import persist
+from pipeline.receivers import Receiver, people, programs
 from pipeline.settings import Settings
 from pipeline.stages import ClassifyStage, FoldStage, Logs
 from pipeline.store import read
 from pipeline.store.engine import StoreAway, StoreError, away, connect, prepare
 from pipeline.store.read import Snapshot, reading
 from pipeline.store.transaction import Safeguards, Store
-from pipeline.toml_lines import line_of
 from pipeline.topics import Topics, workspace_partition
 
 log = logging.getLogger("ovoz.worker")
@@ -47,29 +45,13 @@ log = logging.getLogger("ovoz.worker")
 STAGES: Final = ("classify", "fold", "all")
 STOP_TIMEOUT_S: Final = 4.0
 TICK_S: Final = 1.0
+RULES_S: Final = 1.0
+BACKLOG_S: Final = 5.0
 PRUNE_S: Final = 60.0
 LAG_S: Final = 2.0
 DELAY_S: Final = 0.1
 OUTBOX_S: Final = 0.25
 RESTART: Final = -1
-
-
-class RulesError(RuntimeError):
-    """The rule file has faults; the message lists every one."""
-
-
-def read_rules(path: Path | None) -> tuple[rules.Rule, ...]:
-    """The alert rules of a file, or the default ones. Raises RulesError."""
-    path = path or rules.DEFAULT_FILE
-    try:
-        source = path.read_text(encoding="utf-8")
-        data = tomllib.loads(source)
-    except (OSError, ValueError) as error:
-        raise RulesError(f"{path}: {error}") from error
-    found, faults = rules.parse(source, data, line_of(source))
-    if faults:
-        raise RulesError("\n".join(f"{path}: {fault}" for fault in faults))
-    return found
 
 
 class Worker:
@@ -94,9 +76,12 @@ class Worker:
         self._metrics = WorkerMetrics(settings.labels, self._snapshot)
         self._logs = Logs(settings, lambda _: self._metrics["feedback_topic_restarts_total"].inc())
         self._engine = connect(settings.store.url)
+        self._rules = LiveRules(settings.alerts.rules)
+        self._backlog = Backlog()
+        self._receivers: list[Receiver] = []
         self._store = Store(
             self._engine,
-            detection=Engine(read_rules(settings.alerts.rules), dashboard_url=settings.alerts.dashboard_url),
+            detection=Engine(self._rules.rules, dashboard_url=settings.alerts.dashboard_url),
             retention=timedelta(days=settings.store.retention_days),
             late_after=timedelta(seconds=settings.worker.late_after_s),
             alert_max_age=timedelta(minutes=settings.alerts.max_age_minutes),
@@ -164,7 +149,11 @@ class Worker:
         if "fold" in self._stages:
             self._every(TICK_S, self._tick)
             self._every(PRUNE_S, self._prune)
-            for receiver in self._receivers():
+            self._every(BACKLOG_S, self._measure_backlog)
+            self._every(RULES_S, self._look_at_rules)
+            self._metrics["feedback_alert_rules_valid"].set(1)
+            self._receivers = [*people(self.settings), *programs(self.settings)]
+            for receiver in self._receivers:
                 outbox = Outbox(self._engine, receiver, self._workspaces, self._metrics)
                 self._every(OUTBOX_S, outbox.send_due)
         if "classify" in self._stages and self._safeguards.ledger_repair:
@@ -313,15 +302,31 @@ class Worker:
         scored, count = self._logs[self._topics.scored.name], self._topics.scored.partitions
         return read.workspaces(connection, read.owned_partitions(connection, scored, self.owner), count)
 
-    def _receivers(self) -> list[Receiver]:
-        alerts = self.settings.alerts
-        receivers = []
-        if alerts.alertmanager:
-            notifier = AlertmanagerNotifier(alerts.alertmanager, alerts.lease_s)
-            receivers.append(Receiver(notifier=notifier, renew_after=timedelta(seconds=alerts.lease_s / 3)))
-        if alerts.apprise:
-            receivers.append(Receiver(notifier=AppriseNotifier(alerts.apprise), renew_after=None))
-        return receivers
+    async def _look_at_rules(self) -> None:
+        changed = await asyncio.get_running_loop().run_in_executor(None, self._rules.look)
+        if changed is None:
+            return
+        self._metrics["feedback_alert_rules_valid"].set(changed)
+        self._metrics["feedback_alert_rules_reloads_total"].labels("applied" if changed else "refused").inc()
+        if changed:
+            engine = Engine(self._rules.rules, dashboard_url=self.settings.alerts.dashboard_url)
+            await self._fold.write(self._store.use_rules, engine)
+
+    async def _measure_backlog(self) -> None:
+        group = self.settings.worker.group
+        read_by = {self._topics.raw.name: f"{group}-classify", self._topics.scored.name: f"{group}-fold"}
+
+        def look(client: Any) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int], int]]:
+            ends, done = {}, {}
+            for topic, reader in read_by.items():
+                committed = client.committed(reader, topic)
+                for partition, (start, end) in client.ends(topic).items():
+                    ends[topic, partition] = end
+                    done[topic, partition] = committed.get(partition, start)
+            return ends, done
+
+        ends, done = await self._ask_broker(look)
+        self._backlog.observe(ends, done, time.monotonic())
 
     async def _measure_lag(self) -> None:
         # A partition that moved to another worker must not stay here with its last number.
@@ -358,7 +363,8 @@ class Worker:
         await self._fold.write(all_of_them)
 
     def _tick_one(self, name: str, position: tuple[str, int], at: datetime) -> None:
-        self._store.tick(name, position, stream_now=at)
+        behind = self._backlog.behind(time.monotonic())
+        self._metrics.turned(self._store.tick(name, position, stream_now=at, behind=behind))
 
     def _prune_one(self, name: str, position: tuple[str, int], at: datetime) -> None:
         removed = self._store.prune(name, position, now=at)
@@ -443,6 +449,11 @@ class Worker:
                 await asyncio.wait_for(stage.app.stop(), STOP_TIMEOUT_S / len(self._apps))
             except Exception as error:
                 log.debug("stage %s did not stop in time: %r", stage.name, error)
+        for receiver in self._receivers:
+            try:
+                await asyncio.wait_for(receiver.notifier.close(), 1.0)
+            except TimeoutError:
+                log.debug("receiver %s did not close in time", receiver.notifier.name)
         await exporter.stop()
 
 

@@ -57,14 +57,20 @@ def tick(
 
 
 def due(
-    connection: sa.Connection, receiver: str, workspaces: Sequence[str], *, now: datetime, renew_after: timedelta | None
+    connection: sa.Connection,
+    receiver: str,
+    workspaces: Sequence[str],
+    *,
+    now: datetime,
+    renew_after: timedelta | None,
+    all_changes: bool = False,
 ) -> list[Pending]:
     """Alerts that a receiver must hear of now, each with its revision.
 
     `renew_after`: a receiver that holds alerts on a lease (Alertmanager) hears of each again after so
     long, of every revision, and of the end for 15 minutes more, in case it was restarted; None: it hears
     of each transition once. An incident that was over before the receiver heard of it is not announced,
-    and none is before its working hours begin.
+    and none is before its working hours begin. `all_changes`: it hears of every revision of everything.
     """
     alert, delivery = schema.alert, schema.delivery
     told = sa.and_(delivery.c.incident == alert.c.incident, delivery.c.receiver == receiver)
@@ -86,15 +92,18 @@ def due(
         newer.c.fingerprint == alert.c.fingerprint,
         newer.c.starts_us > alert.c.starts_us,
     )
+    wanted: Any = sa.or_(
+        sa.and_(delivery.c.incident.is_(None), alert.c.state == "firing"),
+        sa.and_(delivery.c.incident.is_not(None), changed),
+    )
+    if all_changes:
+        wanted = sa.or_(delivery.c.incident.is_(None), delivery.c.revision != alert.c.revision)
     query = (
         sa.select(alert.c.body, alert.c.revision, delivery.c.incident)
         .select_from(alert.outerjoin(delivery, told))
         .where(
             alert.c.workspace.in_(list(workspaces)),
-            sa.or_(
-                sa.and_(delivery.c.incident.is_(None), alert.c.state == "firing"),
-                sa.and_(delivery.c.incident.is_not(None), changed),
-            ),
+            wanted,
         )
         .order_by(alert.c.starts_us)
     )
@@ -102,8 +111,8 @@ def due(
         query = query.where(sa.not_(overtaken))
     found = []
     for row in connection.execute(query):
-        one = Alert.from_json(row.body)
-        if row.incident is not None or one.not_before is None or one.not_before <= now:
+        one = replace(Alert.from_json(row.body), revision=row.revision)
+        if all_changes or row.incident is not None or one.not_before is None or one.not_before <= now:
             found.append((one, row.revision))
     return found
 
@@ -158,7 +167,27 @@ def _open(connection: sa.Connection, workspace: str) -> list[Alert]:
     return [Alert.from_json(body) for body in connection.scalars(query)]
 
 
+def _blind(connection: sa.Connection, engine: Engine, evaluation: Evaluation) -> dict[str, set[str]]:
+    """By workspace, the sources that are silent now, as far as a rule watches for it."""
+    rules = [rule.name for rule in engine.rules if rule.kind == "silence"]
+    workspaces = {alert.workspace for alert in evaluation.alerts}
+    if not rules or not workspaces:
+        return {}
+    table = schema.alert
+    query = sa.select(table.c.body).where(
+        table.c.state == "firing", table.c.rule.in_(rules), table.c.workspace.in_(sorted(workspaces))
+    )
+    known = {alert.incident: alert for alert in map(Alert.from_json, connection.scalars(query))}
+    known |= {alert.incident: alert for alert in evaluation.alerts if alert.rule in rules}
+    blind: dict[str, set[str]] = {}
+    for alert in known.values():
+        if alert.state == "firing":
+            blind.setdefault(alert.workspace, set()).add(dict(alert.labels).get("source", "all"))
+    return blind
+
+
 def _save(connection: sa.Connection, engine: Engine, evaluation: Evaluation) -> tuple[Transition, ...]:
+    blind = _blind(connection, engine, evaluation)
     if evaluation.states:
         upsert = insert(connection)(schema.detector)
         rows = []
@@ -174,6 +203,10 @@ def _save(connection: sa.Connection, engine: Engine, evaluation: Evaluation) -> 
             rows,
         )
     for alert in evaluation.alerts:
+        silent = blind.get(alert.workspace, set()) - {dict(alert.labels).get("source")}
+        if silent and alert.state != "resolved":
+            notes = {**alert.annotations, "blind_sources": ", ".join(sorted(map(str, silent)))}
+            alert = replace(alert, annotations=notes)
         row = {
             "incident": alert.incident,
             "fingerprint": alert.fingerprint,

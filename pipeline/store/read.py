@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any
@@ -269,10 +269,10 @@ def source_states(connection: sa.Connection, now: datetime) -> list[SourceState]
 def alerts(connection: sa.Connection, *, state: str | None = None) -> list[Alert]:
     """All alerts, or those in one state, oldest first."""
     table = schema.alert
-    query = sa.select(table.c.body).order_by(table.c.starts_us)
+    query = sa.select(table.c.body, table.c.revision).order_by(table.c.starts_us)
     if state is not None:
         query = query.where(table.c.state == state)
-    return [Alert.from_json(body) for body in connection.scalars(query)]
+    return [replace(Alert.from_json(row.body), revision=row.revision) for row in connection.execute(query)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,12 +19,12 @@ from alembic.runtime.migration import MigrationContext
 from alerts.rule import DEFAULT_FILE
 from benchmarks.servers import PostgresServer
 from connectors.feedback import Survey
+from pipeline.live_rules import read_rules
 from pipeline.store import incidents, read, schema, transaction
 from pipeline.store.engine import StoreAway, StoreError, away, connect, prepare, upgrade
 from pipeline.store.engine import transaction as transaction_of
 from pipeline.store.read import reading
 from pipeline.topics import workspace_partition
-from pipeline.worker import read_rules
 from tests.conftest import own_postgres
 from tests.store import (
     LOG,

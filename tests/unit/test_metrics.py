@@ -16,7 +16,7 @@ from pipeline.settings import Labels
 from pipeline.store.read import Snapshot, WindowSum
 
 HARMLESS = {
-    "source", "channel", "language", "topic", "sentiment", "window", "rule", "severity", "stage", "reason", "partition",
+    "source", "channel", "language", "topic", "sentiment", "window", "rule", "severity", "stage", "reason", "state", "partition",
     "receiver", "outcome", "label", "version", "model",
 }  # fmt: skip
 

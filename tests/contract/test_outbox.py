@@ -1,0 +1,139 @@
+"""What each receiver hears of an incident, and when; on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, time, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from alerts.engine import Engine
+from alerts.hours import Hours
+from alerts.rule import Rule
+from pipeline.records import Scored
+from pipeline.store import incidents
+from pipeline.store.read import reading
+from pipeline.store.transaction import Store
+from tests.store import LOG, NOW, arrival, opened, scored, store_on
+
+RULE = Rule(name="grave", kind="severe", words=("fire",), resolve_after_s=600)
+PENDING = Rule(name="line", kind="threshold", min_items=2, share_above=0.5, window_s=3600, for_s=300)
+LEASE = timedelta(seconds=100)
+
+
+@pytest.fixture
+def engine(store_url: str) -> Iterator[sa.Engine]:
+    with opened(store_url) as made:
+        yield made
+
+
+class Ear:
+    """A receiver that takes everything."""
+
+    def __init__(self, engine: sa.Engine, name: str, *, renew: timedelta | None = None, everything: bool = False):
+        self.engine, self.name, self.renew, self.everything = engine, name, renew, everything
+
+    def hears(self, now: datetime) -> list[tuple[str, int]]:
+        with reading(self.engine) as connection:
+            due = incidents.due(
+                connection, self.name, ["default"], now=now, renew_after=self.renew, all_changes=self.everything
+            )
+        with self.engine.begin() as connection:
+            incidents.delivered(connection, self.name, due, now=now)
+        assert all(alert.revision == revision for alert, revision in due)
+        return [(alert.state, revision) for alert, revision in due]
+
+
+def fold(store: Store, offset: int, *items: Scored) -> None:
+    store.fold([arrival(offset, *items)], now=NOW)
+
+
+def fire(name: str, minutes_ago: float = 5) -> Scored:
+    return scored(name, text=f"it caught fire {name}", minutes_ago=minutes_ago)
+
+
+def end(store: Store, minutes: float) -> Sequence[tuple[str, str]]:
+    return store.tick("default", (LOG, 0), stream_now=NOW + timedelta(minutes=minutes))
+
+
+def test_one_incident_one_page_and_one_end(engine: sa.Engine) -> None:
+    store, ear = store_on(engine, rules=[RULE]), Ear(engine, "mail")
+    fold(store, 0, fire("a"))
+    assert ear.hears(NOW) == [("firing", 1)]
+    fold(store, 1, fire("b", 4))
+    assert ear.hears(NOW) == []
+    assert [state for _, state in end(store, 30)] == ["resolved"]
+    assert [state for state, _ in ear.hears(NOW)] == ["resolved"]
+    assert ear.hears(NOW) == [] and end(store, 40) == ()
+
+
+def test_a_lease_is_renewed_and_its_end_repeated(engine: sa.Engine) -> None:
+    store, ear = store_on(engine, rules=[RULE]), Ear(engine, "alertmanager", renew=LEASE)
+    fold(store, 0, fire("a"))
+    assert ear.hears(NOW) == [("firing", 1)] and ear.hears(NOW) == []
+    assert ear.hears(NOW + LEASE) == [("firing", 1)]
+
+
+def test_programs_hear_of_every_revision_and_of_what_is_only_pending(engine: sa.Engine) -> None:
+    store = store_on(engine, rules=[PENDING])
+    ear, people = Ear(engine, "topic", everything=True), Ear(engine, "mail")
+    fold(store, 0, scored("a"), scored("b"))
+    assert ear.hears(NOW) == [("pending", 1)] and ear.hears(NOW) == []
+    assert people.hears(NOW) == []
+    assert [state for _, state in end(store, 6)] == ["firing"]
+    assert ear.hears(NOW) == [("firing", 2)] and people.hears(NOW) == [("firing", 2)]
+
+
+def test_what_was_only_pending_is_never_told_to_people(engine: sa.Engine) -> None:
+    store = store_on(engine, rules=[PENDING])
+    ear, people = Ear(engine, "topic", everything=True), Ear(engine, "mail")
+    fold(store, 0, scored("a"), scored("b"))
+    fold(store, 1, *(scored(f"good{i}", mood="positive", minutes_ago=4) for i in range(5)))
+    assert ear.hears(NOW) == [("resolved", 2)] and people.hears(NOW) == []
+
+
+def test_outside_of_working_hours_people_wait_and_programs_do_not(engine: sa.Engine) -> None:
+    rule = replace(RULE, hours=Hours(begin=time(15), end=time(18)))  # NOW is Tuesday, 12:00
+    store = store_on(engine, rules=[rule])
+    fold(store, 0, fire("a"))
+    ear, people = Ear(engine, "topic", everything=True), Ear(engine, "mail")
+    assert ear.hears(NOW) == [("firing", 1)]
+    assert people.hears(NOW) == [] and people.hears(NOW + timedelta(hours=2, minutes=59)) == []
+    assert people.hears(NOW + timedelta(hours=3)) == [("firing", 1)]
+
+
+def test_other_rules_end_the_alerts_of_those_that_are_gone_and_keep_what_the_rest_have_learned(
+    engine: sa.Engine,
+) -> None:
+    kept = Rule(name="kept", min_items=2)
+    store = store_on(engine, rules=[RULE, kept])
+    fold(store, 0, fire("a"), scored("b"), scored("c"))
+    end(store, 0)
+    store.use_rules(Engine([kept]))
+    assert end(store, 0) == (("grave", "resolved"),)
+    with reading(engine) as connection:
+        states = incidents._states(connection, [key for key in _keys(connection) if key.rule == "kept"])
+    assert [state.memory.items for state in states.values()] == [3]
+
+
+def _keys(connection: sa.Connection) -> list[incidents.Key]:
+    table = incidents.schema.detector
+    rows = connection.execute(sa.select(table.c.workspace, table.c.rule, table.c.series))
+    return [incidents.Key(*row) for row in rows]
+
+
+def test_an_alert_names_the_sources_that_are_blind(engine: sa.Engine) -> None:
+    quiet = Rule(
+        name="quiet", kind="silence", group_by=("source",), baseline_s=60, min_items=5, false_alarms_per_week=5
+    )
+    store = store_on(engine, rules=[quiet, RULE])
+    spoken = (scored(f"m{i}", source="mail", minutes_ago=55 - i / 10, mood="positive") for i in range(100))
+    fold(store, 0, *spoken)
+    assert [rule for rule, _ in end(store, 0)] == ["quiet"]
+    fold(store, 1, fire("a"))
+    with reading(engine) as connection:
+        (alert,) = [one for one, _ in incidents.due(connection, "x", ["default"], now=NOW, renew_after=None)
+                    if one.rule == "grave"]  # fmt: skip
+    assert alert.annotations["blind_sources"] == "mail"
