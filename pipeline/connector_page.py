@@ -82,13 +82,7 @@ def index(all_of_them: list[Declaration]) -> str:
 def _example(about: Option, kind: Any) -> str:
     if about.example is None:
         return '"env:NAME"' if _is_secret(kind) else '"…"'
-    if isinstance(about.example, dict):
-        return "{ " + ", ".join(f"{_key(key)} = {toml(value)}" for key, value in about.example.items()) + " }"
     return toml(about.example)
-
-
-def _key(name: str) -> str:
-    return name if name.replace("_", "a").replace("-", "a").isalnum() and name.isascii() else toml(name)
 
 
 def _is_secret(kind: Any) -> bool:
