@@ -19,12 +19,13 @@ WORKSPACES: Final = 4
 
 
 def base() -> list[str]:
-    """Every text once, in a fixed random order."""
+    """Every text once, in a fixed random order; none is empty, since those count nowhere."""
     found = [
         str(orjson.loads(line)["text"]) for line in (ROOT / "pipeline/demo/day.jsonl").read_bytes().splitlines() if line
     ]
     for path in sorted((ROOT / "models/sentences").glob("*/*.tsv")):
         found += [line.split("\t")[3] for line in path.read_text(encoding="utf-8").splitlines()]
+    found = [text for text in found if text.strip()]
     random.Random(7).shuffle(found)
     return found
 
@@ -36,9 +37,7 @@ def texts(count: int, *, seed: int) -> list[str]:
     made = []
     for index in range(count):
         mine = list(words[index % len(words)])
-        if mine:
-            other = rng.choice(words)
-            mine[rng.randrange(len(mine))] = rng.choice(other) if other else str(index)
+        mine[rng.randrange(len(mine))] = rng.choice(rng.choice(words))
         made.append(" ".join(mine))
     return made
 

@@ -111,7 +111,7 @@ def run(folder: Path, bootstrap: str, topic_name: str, items: int) -> None:
                 print(f"rate {(done - 1) / seconds:.3f}", flush=True)
                 os._exit(0)
 
-    worker = faust.Worker(app, loglevel=logging.WARNING)
+    worker = faust.Worker(app, loglevel=logging.WARNING, redirect_stdouts=False)
     worker.execute_from_commandline()
 
 

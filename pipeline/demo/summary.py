@@ -107,12 +107,13 @@ def _alert(alert: Alert, outcome: Outcome) -> list[str]:
     start_s = (alert.starts_at - outcome.midnight).total_seconds()
     mark = alert.incident[:SHORT]
     line = f"{topic(alert)}: fired {clock(start_s)}"
-    if alert.workspace == WORKSPACE and start_s >= INCIDENT_S[0]:
-        line += f", {(start_s - INCIDENT_S[0]) / 60:.0f} min after the incident began at {clock(INCIDENT_S[0])}"
-    if (told := outcome.told.get((mark, False))) and told.since_incident_s is not None:
-        line += f" ({told.since_incident_s:.1f} s here)"
+    told = outcome.told.get((mark, False))
+    if alert.workspace == WORKSPACE and INCIDENT_S[0] <= start_s <= INCIDENT_S[1]:
+        line += f", {(start_s - INCIDENT_S[0]) / 60:.0f} min into the incident"
+        if told and told.since_incident_s is not None:
+            line += f" ({told.since_incident_s:.1f} s here)"
     if told and told.after_s is not None:
-        line += f"; received {told.after_s:.1f} s after the message that decided it"
+        line += f", received {told.after_s:.1f} s after the message that decided it"
     if alert.ends_at is None:
         return [line, f"{topic(alert)}: still firing"]
     end = f"{topic(alert)}: resolved {clock((alert.ends_at - outcome.midnight).total_seconds())}"
