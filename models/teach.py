@@ -12,6 +12,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from models import corpus, head, topic_fit
+from models.classifier import ModelError
 from models.corpus import Row
 from models.onnx import OnnxClassifier
 from models.topic_fit import Encoded, Fitted, Labelled
@@ -26,8 +27,7 @@ def fit(wanted: Wanted, model: OnnxClassifier, *, cache: Path | None = None, sen
     `cache`: a folder for the embeddings of our own sentences; they are computed anew when the model or the
     sentences have changed. The same input gives the same result.
     """
-    ours = _labelled(model, list(corpus.sentences(sentences / "train")), cache)
-    held = _labelled(model, list(corpus.sentences(sentences / "validation")), cache)
+    ours, held = (_labelled(model, _sentences(sentences / part), cache) for part in ("train", "validation"))
     examples = [_encode(model, topic.examples) for topic in wanted.topics]
     descriptions = _encode(model, [topic.description for topic in wanted.topics])
     with threadpool_limits(1):  # more are slower at this size, and their number would show in the last digits
@@ -46,6 +46,13 @@ def write(path: Path, wanted: Wanted, fitted: Fitted, model: OnnxClassifier) -> 
         weights=fitted.weights.astype(np.float32),
         bias=fitted.bias.astype(np.float32),
     )
+
+
+def _sentences(folder: Path) -> list[Row]:
+    rows = list(corpus.sentences(folder))
+    if not rows:
+        raise ModelError(f"{folder}: the sentences that come with Ovoz are missing; reinstall it")
+    return rows
 
 
 def _labelled(model: OnnxClassifier, rows: Sequence[Row], cache: Path | None) -> Labelled:

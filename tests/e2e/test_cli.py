@@ -222,7 +222,7 @@ def test_classify_answers_every_line_whatever_its_bytes(tmp_path: Path) -> None:
     assert [a["text"] for a in answers[3:6]] == ["slow", "quoted", '{"no":1}']
     for said in answers:
         assert abs(sum(said["sentiment"].values()) - 1) < 1e-3
-        assert {"text", "sentiment", "score", "topics", "language", "model"} <= said.keys()
+        assert {"text", "label", "sentiment", "score", "topics", "language", "model"} <= said.keys()
 
 
 def test_the_model_tells_nobody_what_it_does(tmp_path: Path) -> None:

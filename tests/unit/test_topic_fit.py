@@ -212,3 +212,9 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path) -> None:
     assert (first.weights == again.weights).all()
     (tmp_path / "blocked").write_text("a file where a folder should be")
     assert teach.fit(wanted, model, cache=tmp_path / "blocked", sentences=few).topics == first.topics
+
+
+def test_missing_sentences_are_said_with_a_remedy(tmp_path: Path) -> None:
+    wanted = Wanted(name="t", keep=(), topics=(topic("loyalty"),))
+    with pytest.raises(ModelError, match="sentences that come with Ovoz are missing; reinstall it"):
+        teach.fit(wanted, OnnxClassifier(), sentences=tmp_path)
