@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from models import tfidf
 from models.classifier import SENTIMENTS, TOPICS
@@ -71,7 +72,8 @@ def _fit(
         return weights, bias
     bias[:] = -20
     rows, truth = [i for i, _ in labels], [label for _, label in labels]
-    fitted = LogisticRegression(C=4, max_iter=300, random_state=seed).fit(table[rows], truth)
+    with threadpool_limits(1):  # more wait for each other
+        fitted = LogisticRegression(C=4, max_iter=300, random_state=seed).fit(table[rows], truth)
     if len(found) == 2:  # one decision, for the second
         bias[found] = 0.0, fitted.intercept_[0]
         weights[found[1]] = fitted.coef_[0]
