@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from models.artifact import Calibration
 from models.classifier import UNKNOWN_LANGUAGE
 
-LEAST_ACCURACY: Final = 0.5
+LEAST_ACCURACY: Final = 0.55  # an answer that is right less often is little better than a coin
 MOST_UNSURE: Final = 0.15
 _LEAST_TEXTS: Final = 150
 
@@ -69,7 +69,7 @@ def thresholds(
 
 
 def threshold(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
-    """Where answers begin to be right at least as often as wrong, but with MOST_UNSURE of them below it at most.
+    """Where answers begin to be right with LEAST_ACCURACY, but with MOST_UNSURE of them below it at most.
 
     How often an answer of some confidence is right is taken to rise with it: isotonic regression (pool
     adjacent violators; Ayer et al. 1955). Where even the least sure answers are right often enough, the

@@ -19,7 +19,7 @@ def answers(count: int, *, wrong_below: float, seed: int = 0) -> tuple[np.ndarra
     return confidence, right
 
 
-def test_the_threshold_lies_where_answers_begin_to_be_right_more_often_than_wrong() -> None:
+def test_the_threshold_lies_where_answers_begin_to_be_right_often_enough() -> None:
     confidence, right = answers(4_000, wrong_below=0.40)
     assert calibration.threshold(confidence, right) == pytest.approx(0.40, abs=0.02)
 
