@@ -330,7 +330,6 @@ async def _answer(
             ) from error
         host, port = server.sockets[0].getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        log.info("intake on %s", url)
         if drive is not None:
             drive.start()
         if ready is not None:

@@ -219,6 +219,7 @@ class Worker:
     async def _take_over(self, name: str, partitions: dict[str, set[int]]) -> None:
         await self._logs.refresh(list(partitions))
         for topic, some in partitions.items():
+            log.info("%s has partitions %s of %s", name, ", ".join(map(str, sorted(some))) or "none", topic)
             if name == "fold":
                 await self._fold.write(self._store.claim, self._logs[topic], topic, some, self.owner)
             else:

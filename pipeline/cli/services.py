@@ -101,4 +101,6 @@ def demo(seconds: float | None, plain: bool | None, port: int, alertmanager: str
 
 
 def _log() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Ours speak; libraries only when something is wrong.
+    logging.getLogger("ovoz").setLevel(logging.INFO)
