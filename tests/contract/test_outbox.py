@@ -13,7 +13,7 @@ from alerts.engine import Engine
 from alerts.hours import Hours
 from alerts.rule import Rule
 from pipeline.records import Scored
-from pipeline.store import incidents
+from pipeline.store import incidents, schema
 from pipeline.store.read import reading
 from pipeline.store.transaction import Store
 from tests.store import LOG, NOW, arrival, opened, scored, store_on
@@ -111,17 +111,15 @@ def test_other_rules_end_the_alerts_of_those_that_are_gone_and_keep_what_the_res
     store = store_on(engine, rules=[RULE, kept])
     fold(store, 0, fire("a"), scored("b"), scored("c"))
     end(store, 0)
+    learned = _state(engine, "kept")
     store.use_rules(Engine([kept]))
     assert end(store, 0) == (("grave", "resolved"),)
+    assert _state(engine, "kept") == learned
+
+
+def _state(engine: sa.Engine, rule: str) -> str:
     with reading(engine) as connection:
-        states = incidents._states(connection, [key for key in _keys(connection) if key.rule == "kept"])
-    assert [state.memory.items for state in states.values()] == [3]
-
-
-def _keys(connection: sa.Connection) -> list[incidents.Key]:
-    table = incidents.schema.detector
-    rows = connection.execute(sa.select(table.c.workspace, table.c.rule, table.c.series))
-    return [incidents.Key(*row) for row in rows]
+        return str(connection.scalar(sa.select(schema.detector.c.state).where(schema.detector.c.rule == rule)))
 
 
 def test_an_alert_names_the_sources_that_are_blind(engine: sa.Engine) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pipeline.backlog import PATIENCE_S, Backlog
 from pipeline.live_rules import LiveRules, RulesError
 
-GOOD = '[[rule]]\nname = "a"\nmargin = 2\n'
+GOOD = '[[rule]]\nname = "a"\nodds_ratio = 2\n'
 
 
 def write(path: Path, text: str) -> None:
@@ -40,7 +40,7 @@ def test_a_faulty_file_leaves_the_old_rules_in_force_and_says_why_once(
     path.write_text(GOOD)
     live = LiveRules(path)
     before = live.rules
-    for text in ('[[rule]]\nname = "a"\nmargn = 2\n', "[[rule]\n"):
+    for text in ('[[rule]]\nname = "a"\nodds_raio = 2\n', "[[rule]\n"):
         caplog.clear()
         write(path, text)
         assert live.look() is False and live.rules is before
@@ -50,14 +50,14 @@ def test_a_faulty_file_leaves_the_old_rules_in_force_and_says_why_once(
     assert live.look() is False and live.rules is before
     write(path, GOOD.replace("2", "3"))
     with caplog.at_level(logging.INFO):
-        assert live.look() is True and live.rules[0].margin == 3
-    assert "margn" not in "".join(rule.name for rule in live.rules)
+        assert live.look() is True and live.rules[0].odds_ratio == 3
+    assert "odds_raio" not in "".join(rule.name for rule in live.rules)
 
 
 def test_the_first_file_must_be_right(tmp_path: Path) -> None:
     path = tmp_path / "rules.toml"
-    path.write_text('[[rule]]\nname = "a"\nmargn = 2\n')
-    with pytest.raises(RulesError, match="did you mean margin"):
+    path.write_text('[[rule]]\nname = "a"\nodds_raio = 2\n')
+    with pytest.raises(RulesError, match="did you mean odds_ratio"):
         LiveRules(path)
     assert LiveRules(None).look() is None
 

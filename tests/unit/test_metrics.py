@@ -16,8 +16,8 @@ from pipeline.settings import Labels
 from pipeline.store.read import Snapshot, WindowSum
 
 HARMLESS = {
-    "source", "channel", "language", "topic", "sentiment", "window", "rule", "severity", "stage", "reason", "state", "partition",
-    "receiver", "outcome", "label", "version", "model",
+    "source", "channel", "language", "topic", "sentiment", "window", "rule", "severity", "stage", "reason", "state",
+    "partition", "receiver", "outcome", "label", "version", "model",
 }  # fmt: skip
 
 
