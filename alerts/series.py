@@ -88,9 +88,8 @@ def step(state: State, rule: Rule, sample: Sample, at_s: float) -> tuple[State, 
     if verdict.speaks:
         life = replace(life, spoke_s=at_s)
     state, more = _advance(State(kind=state.kind, memory=memory, life=life), rule, verdict, at_s)
-    if not more and life.firing and at_s >= life.refreshed_s + REFRESH_S:
-        state = replace(state, life=replace(state.life, refreshed_s=at_s))
-        more = [Change(status="firing", state=state, at_s=at_s, turn=False)]
+    if not more:
+        state, more = _refresh(state, at_s)
     return state, changes + more
 
 
@@ -117,6 +116,8 @@ def due_s(state: State, rule: Rule) -> float | None:
     times = [] if due is None else [due]
     if life.fired_s is None:
         times.append(life.since_s + rule.for_s)
+    elif life.last_s > life.refreshed_s:
+        times.append(life.refreshed_s + REFRESH_S)
     if life.clear_s is not None:
         times.append(life.clear_s + rule.keep_firing_for_s)
     if detector.fades:
@@ -136,7 +137,17 @@ def _tick(state: State, rule: Rule, at_s: float, *, behind: bool) -> tuple[State
     memory, verdict = detector.tick(state.memory, rule, at_s, life, behind=behind)
     if verdict.onset_s is None and life.onset_s is not None and life.since_s is None:
         life = forget(life)
-    return _advance(State(kind=state.kind, memory=memory, life=life), rule, verdict, at_s)
+    state, changes = _advance(State(kind=state.kind, memory=memory, life=life), rule, verdict, at_s)
+    return (state, changes) if changes else _refresh(state, at_s)
+
+
+def _refresh(state: State, at_s: float) -> tuple[State, list[Change]]:
+    """Tell a firing alert anew, where there is more to tell and the last time is long enough ago."""
+    life = state.life
+    if life.fired_s is None or life.last_s <= life.refreshed_s or at_s < life.refreshed_s + REFRESH_S:
+        return state, []
+    state = replace(state, life=replace(life, refreshed_s=at_s))
+    return state, [Change(status="firing", state=state, at_s=at_s, turn=False)]
 
 
 def _advance(state: State, rule: Rule, verdict: Verdict, at_s: float) -> tuple[State, list[Change]]:

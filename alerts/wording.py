@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from typing import Final
 
@@ -14,15 +15,21 @@ from alerts.quotes import clean, harmless, pick
 from alerts.rule import Rule
 from alerts.series import Change
 
+_PLAIN: Final = re.compile(r"[\w .+-]*")
 SUSPECT_COPIES: Final = 10
 
 
 def labels_of(rule: Rule, series: Labels) -> Labels:
     """What identifies the alert of a series, apart from rule and workspace; sorted."""
-    labels = {**dict(rule.labels), **dict(series), "severity": rule.severity}
+    labels = {**dict(rule.labels), **{name: _shown(value) for name, value in series}, "severity": rule.severity}
     if rule.team:
         labels["team"] = rule.team
     return tuple(sorted(labels.items()))
+
+
+def _shown(value: str) -> str:
+    """A label's value: as it is where it is a plain name, for routes match it; otherwise harmless."""
+    return value if _PLAIN.fullmatch(value) else harmless(value)
 
 
 def compose(
