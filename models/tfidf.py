@@ -3,6 +3,9 @@
 It comes with every model, so that each evaluation shows what the transformer adds to counting letters. Its
 n-grams are those of scikit-learn's `char_wb` (2-5 characters inside a word with the blanks around it), hashed
 into BUCKETS, since a vocabulary would be larger than the weights. Needs numpy only; `train_tfidf` makes it.
+
+What the smallness costs, macro-F1 over held-out texts of the training data (2026-11-25): sentiment .667 of 3,754
+texts, topics .703 of 1,289, against .681 and .708 of scikit-learn's vectorizer with 200,000 n-grams in fp64.
 """
 
 from __future__ import annotations

@@ -218,3 +218,15 @@ def test_missing_sentences_are_said_with_a_remedy(tmp_path: Path) -> None:
     wanted = Wanted(name="t", keep=(), topics=(topic("loyalty"),))
     with pytest.raises(ModelError, match="sentences that come with Ovoz are missing; reinstall it"):
         teach.fit(wanted, OnnxClassifier(), sentences=tmp_path)
+
+
+def test_check_names_the_line_of_a_topics_file_that_cannot_be_used(
+    tmp_path: Path, made: head.Head, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "o.toml"
+    file.write_text(f'[model]\nthreads = 1\ntopics = "{tmp_path / "h.npz"}"\n')
+    assert run(["check", "--config", str(file)]) == 0
+    (tmp_path / "h.npz").write_bytes(b"damaged")
+    capsys.readouterr()
+    assert run(["check", "--config", str(file)]) == 1
+    assert f"{file}:3: {tmp_path / 'h.npz'} is no topic head" in capsys.readouterr().err
