@@ -6,7 +6,7 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
@@ -29,6 +29,7 @@ from pipeline.connector_build import Built
 from pipeline.connector_metrics import OneConnector
 from pipeline.conversion import Converted, convert
 from pipeline.dead_letter import Fuse, FuseBlown
+from pipeline.gather import gathered
 from pipeline.pace import Pacer, after_refusal_s, backoff_s
 from pipeline.redact import Redactor
 from pipeline.sink import Sink
@@ -160,7 +161,10 @@ class Follower:
 
     async def _pass(self) -> float:
         """Everything that is new; seconds to wait before the next pass."""
-        async with aclosing(self._pages()) as pages:
+        async with AsyncExitStack() as stack:
+            pages = await stack.enter_async_context(aclosing(self._pages()))
+            if self._stream:
+                pages = await stack.enter_async_context(aclosing(gathered(pages)))
             async for page in pages:
                 await self._take(page)
                 self._failures = 0
