@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from connectors.fakes.fake import Fault, Running, Said
+from connectors.fakes.fake import Fault, Running, Said, fake_of
 from connectors.fakes.trustpilot import HOOK, FakeTrustpilot
 from pipeline.broker import EmbeddedBroker
 from pipeline.bus import BrokerAway
@@ -255,3 +255,25 @@ async def backfill(config: Path) -> tuple[int, str]:
     out, _ = await process.communicate()
     assert SECRETS["TRUSTPILOT_KEY"] not in out.decode()
     return process.returncode or 0, out.decode()
+
+
+@pytest.mark.parametrize("name", ["mastodon", "telegram", "x"])
+async def test_a_stream_brings_what_is_said_while_it_is_open(
+    name: str, broker: EmbeddedBroker, tmp_path: Path
+) -> None:
+    fake = fake_of(name)
+    async with Running(fake) as at:
+        own = Connector(use=name, name="open", options=at.table, modes=("stream",))
+        secrets = {"connectors": (own,), "environ": fake.environment}
+        async with running(tmp_path, broker.bootstrap, **secrets) as client:  # type: ignore[arg-type]
+            await state(client, "open", "running")
+            await until(lambda: open_now(at))
+            said = [Said(id=f"{n:06d}", text=f"The app is slow {n}", at=datetime.now(UTC)) for n in range(1, 31)]
+            for one in said:
+                fake.say(one)
+            found = await taken(broker, *(one.text for one in said))
+    assert len({one.feedback_id for one in found}) == 30
+
+
+async def open_now(service: Running) -> bool:
+    return service._under_way > 0
