@@ -35,6 +35,7 @@ VOLUME_WANDER: Final = 0.25  # give or take half
 LEAST_SHARE_WANDER: Final = 0.002
 LEAST_VOLUME_WANDER: Final = 0.01
 FURTHEST: Final = 3.0
+FURTHEST_VOLUME: Final = 4.0
 KNOWN_HOURS: Final = 24.0  # after so many full hours something can be said about volume
 
 HOUR_S: Final = 3600.0
@@ -186,7 +187,7 @@ class Baseline:
         volume_wander, rate = self.volume_wander, hour.rate
         if rate > 0:
             usual = rate + rate * rate * volume_wander.value
-            off = min((n - rate) ** 2, FURTHEST**2 * usual)
+            off = min((n - rate) ** 2, FURTHEST_VOLUME**2 * usual)
             weight = (rate * rate * volume_wander.value / usual) ** 2
             volume_wander = volume_wander.after((off - rate) / rate**2, weight, VOLUME_WANDER, LEAST_VOLUME_WANDER)
         fade = 0.5 ** (HOUR_S / half_life_s)

@@ -64,7 +64,7 @@ def replay(files: tuple[str, ...], config: Path | None, kind: str, dry_run: bool
         zcat old.gz | ovoz replay - --dry-run
     """
     speed = _speed(options["speed"])
-    shape = _shape(options)
+    shape = shape_of(options)
     settings = settings_of(config)
     from pipeline.author import load_key
     from pipeline.bus import BrokerAway, Bus
@@ -129,7 +129,8 @@ def _speed(text: str) -> float | None:
     return speed
 
 
-def _shape(options: dict[str, Any]) -> Shape:
+def shape_of(options: dict[str, Any]) -> Shape:
+    """The shape that options of the command line describe. Raises UsageError."""
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
     from connectors.feedback import CHANNELS, FIELDS

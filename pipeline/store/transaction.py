@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from alerts.alert import Sample
 from alerts.engine import Engine, Transition
 from pipeline.fold import Changes, Held, Horizon, Identity, fold
+from pipeline.history import sample_of
 from pipeline.ledger import Ledger, Span, runs
 from pipeline.records import DeadLetter, RawPosition, Scored
 from pipeline.store import incidents, schema
@@ -196,24 +196,7 @@ class Store:
 
     def _detect(self, connection: sa.Connection, changes: Changes) -> tuple[Transition, ...]:
         samples = [
-            Sample(
-                feedback_id=item.feedback.feedback_id,
-                workspace=item.feedback.workspace,
-                source=item.feedback.source,
-                channel=item.feedback.channel,
-                topic=item.prediction.topic,
-                language=item.prediction.language,
-                sentiment=item.prediction.label,
-                score=item.prediction.score,
-                at=item.feedback.created_at,
-                text=item.feedback.text,
-                model=item.prediction.model,
-                certainty=item.prediction.topics[item.prediction.topic],
-                urgency=item.prediction.urgency,
-                author=item.feedback.author_hash or "",
-                customer=item.feedback.customer_id or "",
-                touchpoint=item.feedback.touchpoint or "",
-            )
+            sample_of(item.feedback, item.prediction)
             for item in changes.counted
             if item.prediction is not None
             and not item.feedback.backfill
