@@ -78,7 +78,7 @@ class Verdict:
     def delay(self) -> timedelta | None:
         """The median delay of those found."""
         delays = [delay for delay in self.delays.values() if delay is not None]
-        return median(delays) if delays else None
+        return timedelta(seconds=median(delay.total_seconds() for delay in delays)) if delays else None
 
 
 def replay(

@@ -53,6 +53,7 @@ BUSIER: Final = (2.0, 4.0)  # times as many items as expected, where they help a
 START: Final = 3.0
 STAKE: Final = 0.1
 OWN_PART: Final = 0.5  # of the evidence, that must come from the share
+UNNOTICED_S: Final = 300.0  # by which a run may begin after the share was drawn anew: that is what begins runs
 LONGEST_S: Final = 86400.0  # of a run that decides nothing
 RECOVERED: Final = math.log(1000)
 DOUBTFUL: Final = math.log(10)
@@ -226,7 +227,7 @@ class Spike:
     def _evidence(self, run: Run, rule: Rule, baseline: Baseline, at_s: float) -> tuple[float, float]:
         """What the share says, and what it says together with the number of items."""
         ratios = [rule.odds_ratio * multiple for multiple in MULTIPLES]
-        redrawn = 1 - 0.5 ** min((at_s - run.onset_s + 60.0) / HOUR_S, 30.0)
+        redrawn = 1 - 0.5 ** min((at_s - run.onset_s + UNNOTICED_S) / HOUR_S, 30.0)
         as_usual = either(
             beta_binomial(run.negative, run.total, run.usual, run.strength),
             beta_binomial(run.negative, run.total, run.near, run.near_strength),

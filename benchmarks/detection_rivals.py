@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,7 @@ def alarms(stream: Stream) -> Iterator[tuple[tuple[str, str], list[float]]]:
             )
 
 
-def _rolling(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+def _rolling(values: NDArray[Any], window: int) -> NDArray[np.float64]:
     total = np.concatenate([[0.0], np.cumsum(values)])
     end = np.arange(1, values.size + 1)
     result: NDArray[np.float64] = total[end] - total[np.maximum(end - window, 0)]

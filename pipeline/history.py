@@ -92,7 +92,7 @@ def from_files(
                 except ValueError as fault:
                     read.unreadable[str(fault)[:80]] += 1
                     continue
-                if feedback.deleted or not feedback.text or feedback.feedback_id in seen:
+                if not feedback.speaks or feedback.feedback_id in seen:
                     continue
                 seen.add(feedback.feedback_id)
                 if scores is None:

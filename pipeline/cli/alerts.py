@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.cli.backtest import backtest, tune
 from pipeline.cli.shared import DONE, FAILED, Failed, one_line, settings_of, with_config
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
 
 
-@click.group("alerts", short_help="List alerts, show and test them.")
+@click.group("alerts", short_help="List, show, test, backtest and tune alerts.")
 def alerts() -> None:
     """Alerts: what fires now and what did, with the evidence; and test messages.
 
@@ -26,7 +27,12 @@ def alerts() -> None:
         ovoz alerts list --all
         ovoz alerts show 3fa9
         ovoz alerts test negative-spike
+        ovoz alerts backtest --from 2026-11-01 --picture november.svg
     """
+
+
+alerts.add_command(backtest)
+alerts.add_command(tune)
 
 
 @alerts.command("list")

@@ -16,10 +16,8 @@ import click
 from pipeline.cli.shared import DONE, Failed, one_line, settings_of, with_config
 
 if TYPE_CHECKING:
-    from alerts.alert import Alert, Sample
+    from alerts.alert import Sample
     from alerts.backtest import Labelled, Replayed, Verdict
-    from alerts.rule import Rule
-    from alerts.timeline import Counts
     from pipeline.settings import Settings
 
 _SHOWN: Final = 40
@@ -107,7 +105,7 @@ def backtest(
         raise click.UsageError(f"--picture {picture}: pictures are SVG; name it {picture.with_suffix('.svg')}")
     settings = settings_of(config)
     from alerts.backtest import judge, replay
-    from pipeline.worker import read_rules
+    from pipeline.live_rules import read_rules
 
     sets = [(str(file), read_rules(file)) for file in rule_files]
     sets = sets or [(str(settings.alerts.rules or "the default rules"), read_rules(settings.alerts.rules))]
@@ -156,7 +154,7 @@ def tune(rule_name: str, wanted: float, rule_file: Path | None, config: Path | N
     settings = settings_of(config)
     from alerts.backtest import replay
     from alerts.tune import proposed, trials
-    from pipeline.worker import read_rules
+    from pipeline.live_rules import read_rules
 
     rules = read_rules(rule_file or settings.alerts.rules)
     rule = next((one for one in rules if one.name == rule_name), None)
@@ -165,7 +163,9 @@ def tune(rule_name: str, wanted: float, rule_file: Path | None, config: Path | N
     history = _samples(settings, options, keep=False)
     labelled = _labelled(options["incidents"])
     try:
-        tried = trials(rule, lambda some: replay(some, history(), since=options["begin"], progress=_progress()), labelled)
+        tried = trials(
+            rule, lambda some: replay(some, history(), since=options["begin"], progress=_progress()), labelled
+        )
     except ValueError as error:
         raise Failed(str(error)) from None
     click.echo(f"{'setting':>8}  {'false a week':>12}  {'95 % interval':>15}  found  median delay")
@@ -237,7 +237,9 @@ def _of_files(settings: Settings, options: dict[str, Any]) -> list[Sample]:
     shape = shape_of({**options, "backfill": None, "strict": False})
     intake, read = settings.ingest, Read()
     redactor = Redactor(settings.privacy, load_key(intake.author_key_file, intake.data_dir))
-    found = from_files(options["files"], shape, redactor, lambda: classifier_of(settings.model), read, day=options["day"])
+    found = from_files(
+        options["files"], shape, redactor, lambda: classifier_of(settings.model), read, day=options["day"]
+    )
     if read.unreadable:
         bad = ", ".join(f"{one_line(reason, 80)} ({count:,})" for reason, count in read.unreadable.most_common(5))
         click.echo(f"{read.unreadable.total():,} of {read.lines:,} lines are unreadable: {bad}", err=True)
@@ -258,7 +260,8 @@ def _labelled(file: Path | None) -> tuple[Labelled, ...]:
     except ValueError as error:
         raise Failed(f"{file}: {error}") from None
     tables = data.get("incident", []) if isinstance(data, dict) else data
-    found, faults = [], []
+    found: list[Labelled] = []
+    faults = []
     for number, table in enumerate(tables if isinstance(tables, list) else [], 1):
         try:
             name, labels = str(table.get("name", f"incident {number}")), table.get("labels", {})
@@ -307,11 +310,17 @@ def _tell(name: str, replayed: Replayed, verdict: Verdict, labelled: Sequence[La
     if labelled:
         from alerts.tune import interval
 
-        sure = "" if not verdict.weeks else " (95 %: {:.2f} to {:.2f})".format(*interval(len(verdict.false), verdict.weeks))
+        sure = (
+            ""
+            if not verdict.weeks
+            else " (95 %: {:.2f} to {:.2f})".format(*interval(len(verdict.false), verdict.weeks))
+        )
         click.echo(f"  {verdict.rate:.2f} false alarms a week{sure}, {verdict.found} of {len(labelled)} found, "
                    f"median delay {_minutes(verdict.delay)}")  # fmt: skip
     rate = replayed.items / max(took, 1e-6)
-    click.echo(f"  {replayed.items:,} items of {replayed.weeks:.2f} weeks, {replayed.series:,} series, {rate:,.0f} items/s")
+    click.echo(
+        f"  {replayed.items:,} items of {replayed.weeks:.2f} weeks, {replayed.series:,} series, {rate:,.0f} items/s"
+    )
 
 
 def _compare(verdicts: Sequence[tuple[str, Replayed, Verdict]], labelled: Sequence[Labelled]) -> None:
@@ -331,9 +340,7 @@ def _compare(verdicts: Sequence[tuple[str, Replayed, Verdict]], labelled: Sequen
 
 def _firing(replayed: Replayed) -> timedelta:
     end = replayed.end
-    return sum(
-        ((alert.ends_at or end or alert.starts_at) - alert.starts_at for alert in replayed.alerts), timedelta(0)
-    )
+    return sum(((alert.ends_at or end or alert.starts_at) - alert.starts_at for alert in replayed.alerts), timedelta(0))
 
 
 def _drawn(samples: Iterable[Sample], replayed: Replayed, labelled: Sequence[Labelled]) -> str:

@@ -30,7 +30,7 @@ COMMANDS: Final = {
     "evaluate": ("evaluate", "Measure the model on labelled texts."),
     "train": ("train", "Train a model from labelled texts."),
     "status": ("status", "Show lag, rates, sources and alerts."),
-    "alerts": ("alerts", "List alerts, show and test them."),
+    "alerts": ("alerts", "List, show, test, backtest and tune alerts."),
     "audit": ("audit", "Compare broker, ledger, items and counts."),
     "dead": ("dead", "List, show and put back dead letters."),
     "store": ("audit", "Look after the database."),
