@@ -29,8 +29,8 @@ $(VENV)/.servers: $(VENV)/.base tests/servers/package.json
 	$(PYTHON) -m venv $(VENV)/servers/synapse
 	$(VENV)/servers/synapse/bin/pip --disable-pip-version-check install --quiet matrix-synapse==1.163.2
 	mkdir -p $(VENV)/servers/pds
-	cp tests/servers/package.json tests/servers/package-lock.json $(VENV)/servers/pds/
-	cd $(VENV)/servers/pds && npm ci --silent --no-audit --no-fund
+	cp tests/servers/package.json $(VENV)/servers/pds/
+	cd $(VENV)/servers/pds && npm install --silent --no-audit --no-fund --no-package-lock
 	@touch $@
 
 demo: $(VENV)/.base  ## run the demo; Ctrl-C ends it
