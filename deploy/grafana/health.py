@@ -82,7 +82,7 @@ def dashboard() -> Dashboard:
               (_rate("feedback_connector_refused_total", "connector, reason") + " or vector(0)",
                "{{connector}} · {{reason}}")),
         rows("Gaps", "What connectors can no longer get, in the life of the process.", "short",
-             f"sum by ({connector}) (feedback_connector_gaps_total)", ("Time",)),
+             f"sum by ({connector}) (feedback_connector_gaps_total)", ("Time",)).span(24).height(5),
     ):  # fmt: skip
         made.with_panel(panel)
     return made

@@ -76,7 +76,7 @@ def lines(title: str, about: str, unit: str, *queries: Query, stacked: bool = Fa
 
 def bars(title: str, about: str, unit: str, *queries: Query) -> bargauge.Panel:
     """A bar a series, as it is now."""
-    panel = bargauge.Panel().title(title).description(about).unit(unit).datasource(SOURCE).span(12).height(9)
+    panel = bargauge.Panel().title(title).description(about).unit(unit).datasource(SOURCE).span(12).height(8)
     return _targets(panel, queries, instant=True)
 
 

@@ -15,7 +15,11 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from deploy.grafana.asking import put, questions
 from pipeline.intake_metrics import IntakeMetrics
 from pipeline.metrics import CONNECTOR, WORKER
 from pipeline.settings import Settings, load
@@ -261,6 +265,62 @@ def test_dashboards_are_what_their_generator_makes() -> None:
     made = dict(runpy.run_path(str(DEPLOY / "grafana/dashboards.py"))["files"]())
     assert {path.stem for path in made} == set(DASHBOARDS) == {board["uid"] for board in DASHBOARDS.values()}
     assert {path: path.read_text("utf-8") for path in made} == made
+
+
+def kept(ours: Any, theirs: Any) -> bool:
+    """Whether everything of `ours` is in `theirs`, which may have more: defaults that are spelt out."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return all(name in theirs and kept(value, theirs[name]) for name, value in ours.items())
+    if isinstance(ours, list) and isinstance(theirs, list):
+        return len(ours) == len(theirs) and all(map(kept, ours, theirs))
+    return bool(ours == theirs)
+
+
+@pytest.mark.parametrize("board", DASHBOARDS.values(), ids=DASHBOARDS)
+def test_grafanas_own_model_reads_all_of_a_dashboard(board: dict[str, Any]) -> None:
+    register_default_plugins()
+
+    def read(found: dict[str, Any]) -> Any:
+        return json.loads(JSONEncoder().encode(Dashboard.from_json(found)))
+
+    assert kept(board, read(board))
+    panel = board["panels"][1]
+    wrong = board | {"panels": [panel | {"titel": panel["title"]}]}
+    assert not kept(wrong, read(wrong)), "the model drops what it does not know"
+
+
+@pytest.mark.parametrize("board", DASHBOARDS.values(), ids=DASHBOARDS)
+def test_every_variable_of_a_dashboard_is_used_and_every_used_one_exists(board: dict[str, Any]) -> None:
+    names = {one["name"] for one in board["templating"]["list"]}
+    asked = " ".join(question.expression for question in questions(board))
+    used = set(re.findall(r"\$(\w+)", asked)) - {"__rate_interval"}
+    assert used == names - {"datasource"}
+    made = put(asked, dict.fromkeys(names, "x"), scrape_s=5)
+    assert "$" not in made and ("[20s]" in made) is ("$__rate_interval" in asked)
+    with pytest.raises(ValueError, match=r"\$nonsense is no variable"):
+        put("up{job=\"$nonsense\"}", {}, scrape_s=5)
+
+
+def test_rates_are_made_from_the_real_scrape_interval() -> None:
+    source = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yml").read_text("utf-8"))
+    scraped = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text("utf-8"))["global"]["scrape_interval"]
+    assert source["datasources"][0]["jsonData"]["timeInterval"] == scraped
+
+
+def test_templates_are_where_alertmanager_looks() -> None:
+    config = yaml.safe_load((DEPLOY / "alertmanager/alertmanager.yml").read_text("utf-8"))
+    mounts = dict(volume.split(":")[:2] for volume in SERVICES["alertmanager"]["volumes"])
+    assert mounts["./deploy/alertmanager"] == "/etc/alertmanager"
+    assert "--config.file=/etc/alertmanager/alertmanager.yml" in SERVICES["alertmanager"]["command"]
+    assert config["templates"] == ["templates/*.tmpl"]  # relative to the file
+    assert sorted((DEPLOY / "alertmanager").glob(config["templates"][0]))
+
+
+def test_home_of_grafana_is_a_dashboard_that_is_mounted() -> None:
+    home = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    mounts = dict(volume.split(":")[:2] for volume in SERVICES["grafana"]["volumes"])
+    folder, _, name = home.rpartition("/")
+    assert folder == mounts["./deploy/grafana/dashboards"] and name.removesuffix(".json") in DASHBOARDS
 
 
 def test_dashboard_is_where_grafana_looks() -> None:
