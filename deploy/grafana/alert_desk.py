@@ -42,7 +42,8 @@ def dashboard() -> Dashboard:
     pipeline = 'ALERTS{component="pipeline", alertname!="OvozWatchdog"}'
     for panel in (
         number("Watchdog", "1 while the dead-man's switch fires: Prometheus evaluates and the way out works.", "none",
-               'count(ALERTS{alertname="OvozWatchdog", alertstate="firing"}) or vector(0)', alarm=1, below=True).span(12),
+               'count(ALERTS{alertname="OvozWatchdog", alertstate="firing"}) or vector(0)', alarm=1, below=True)
+        .span(12),
         number("Pipeline alerts", "Firing now; each has a page in docs/runbooks.", "short",
                f'count({pipeline[:-1]}, alertstate="firing"}}) or vector(0)', alarm=1).span(12),
         rows("Pipeline alerts now", "Pending and firing; docs/runbooks/NAME.md says what to do.", "none",

@@ -41,8 +41,10 @@ def draw(board: Mapping[str, Any], of: Answer, path: Path) -> None:
             figure.text((x + 0.05) / width, (y + h / 2) / height, panel["title"], size=12, weight="bold", color=INK,
                         va="center")  # fmt: skip
             continue
-        card = FancyBboxPatch((x / width, y / height), w / width, h / height, boxstyle="square,pad=0",
-                              transform=figure.transFigure, facecolor=PAPER, edgecolor=EDGE, linewidth=0.8, zorder=-1)  # fmt: skip
+        card = FancyBboxPatch(
+            (x / width, y / height), w / width, h / height, boxstyle="square,pad=0", transform=figure.transFigure,
+            facecolor=PAPER, edgecolor=EDGE, linewidth=0.8, zorder=-1,
+        )  # fmt: skip
         figure.add_artist(card)
         figure.text((x + 0.1) / width, (y + h - 0.16) / height, panel["title"], size=9, weight="bold", color=INK,
                     va="center")  # fmt: skip
