@@ -20,7 +20,7 @@ COMMANDS: Final = {
     "check": ("check", "Find every fault in the settings and rules."),
     "demo": ("services", "Show everything at work, on one machine."),
     "broker": ("services", "Run the embedded broker."),
-    "ingest": ("services", "Run the HTTP intake."),
+    "ingest": ("services", "Run the HTTP intake and the connectors."),
     "worker": ("services", "Run a worker: classify and count."),
     "connectors": ("connectors", "List connectors, show and test them."),
     "backfill": ("backfill", "Take in what was said before."),

@@ -33,12 +33,13 @@ def broker(port: int, config: Path | None) -> int:
         raise Failed(f"the broker ended by itself with status {running.poll()}: start it again")
 
 
-@command("ingest", short_help="Run the HTTP intake.")
+@command("ingest", short_help="Run the HTTP intake and the connectors.")
 def ingest(config: Path | None) -> int:
     """Take feedback in over HTTP until Ctrl-C: POST /v1/feedback with JSON or NDJSON.
 
     Items are acknowledged (202) once the broker has them. Without tokens it listens on loopback only;
-    `ovoz token NAME` makes one.
+    `ovoz token NAME` makes one. Every [[connector]] table of the settings is followed, and its webhook answered at
+    /v1/hooks/NAME: see `ovoz connectors`.
 
     \b
     Example:

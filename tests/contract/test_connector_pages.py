@@ -76,3 +76,23 @@ def test_a_test_says_what_the_service_refused(tmp_path: Path, monkeypatch: pytes
     assert done.exit_code == 1 and "cannot be reached" in done.output and "s3cr3t" not in done.output
     done = invoke(connectors, ["test", "bank"])
     assert done.exit_code == 1 and "there are: shop" in done.output
+
+
+def test_check_names_every_fault_of_a_table_with_its_line_and_what_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.cli.check import check
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ovoz.toml").write_text(
+        '[[connector]]\nuse = "trustpilot"\nname = "shop"\nbusines_unit = "u"\napi_key = "s3cr3t-in-the-file"\n'
+        'modes = ["stream"]\nhook_secret = "env:NOT_THERE"\nbase_url = 7\n'
+        '[[connector]]\nuse = "trustpilott"\n'
+    )
+    done = CliRunner().invoke(check, [])
+    faults = {line.split(": ")[0].rpartition(":")[2]: line for line in done.output.splitlines() if "connector." in line}
+    assert "s3cr3t" not in done.output
+    assert "did you mean business_unit?" in faults["4"]
+    assert "env:NAME" in faults["5"] and "a mode that trustpilot has" in faults["6"]
+    assert "NOT_THERE is not set" in faults["7"] and 'write instead: base_url = "https' in faults["8"]
+    assert "business_unit: found nothing" in faults["1"] and "there are" in faults["10"]
