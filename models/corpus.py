@@ -97,9 +97,11 @@ def near_duplicates(left: Iterable[str], right: Iterable[str], threshold: float 
         seen = set()
         for key in keys(grams):
             for other, theirs in known.get(key, ()):
-                if other not in seen and len(grams & theirs) >= threshold * len(grams | theirs):
-                    pairs.append((other, text))
+                if other in seen or not threshold <= len(grams) / len(theirs) <= 1 / threshold:
+                    continue
                 seen.add(other)
+                if len(grams & theirs) >= threshold * len(grams | theirs):
+                    pairs.append((other, text))
     return pairs
 
 

@@ -38,7 +38,7 @@ HALVINGS: Final = (3,)
 HEADS: Final = {"sentiment": 3, "topics": len(TOPICS), "urgency": 1}
 # How often an epoch shows a row of each source, on average: by how clean and how near to feedback it is.
 REPEATS: Final[Mapping[str, float]] = {
-    corpus.OWN: 4,
+    corpus.OWN: 5,
     "xlm-t": 2.2,
     "rusentitweet": 1.1,
     "uz-app": 2.5,
@@ -66,7 +66,8 @@ class Settings:
     `rate`: of the uppermost layer; each one below learns at `decay` times the rate of the one above.
     `minutes`, when given, ends the run early and lets the learning rate follow the clock, at the price of
     repeatability. `start_from`: a checkpoint whose weights to begin with. `layers`: which of the backbone's
-    layers are taken, and `halvings`: before which of them neighbouring tokens become one.
+    layers are taken, and `halvings`: before which of them neighbouring tokens become one. `frozen_layers`: how
+    many of the lowest stay as they are, and all that is below them.
     """
 
     steps: int = 8_000
@@ -77,6 +78,7 @@ class Settings:
     warmup: int = 100
     layers: Sequence[int] = LAYERS
     halvings: Sequence[int] = HALVINGS
+    frozen_layers: int = 0
     seed: int = 1
     threads: int = 2
     minutes: float | None = None
@@ -199,6 +201,9 @@ def fit(
     tokenizer.enable_truncation(MAX_TOKENS)
     model = from_packed(packed, keep=keep, layers=settings.layers, heads=HEADS, halvings=settings.halvings)
     model.words.weight.requires_grad = False
+    if settings.frozen_layers:
+        for module in (model.positions, model.norm, *model.layers[: settings.frozen_layers]):
+            module.requires_grad_(False)
     groups, rates = _groups(model, settings)
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
     first, before = 0, 0.0
@@ -293,19 +298,21 @@ def _groups(model: Encoder, settings: Settings) -> tuple[list[dict[str, Any]], l
     """Parameters for the optimizer and the rate of each group: heads, then layers from the top down."""
     groups: list[dict[str, Any]] = [{"params": list(model.heads.parameters())}]
     rates, rate = [settings.head_rate], settings.rate
-    for layer in reversed(model.layers):
+    for layer in reversed(model.layers[settings.frozen_layers :]):
         groups.append({"params": list(layer.parameters())})
         rates.append(rate)
         rate *= settings.decay
-    groups.append({"params": [*model.positions.parameters(), *model.norm.parameters()]})
-    rates.append(rate)
+    if not settings.frozen_layers:
+        groups.append({"params": [*model.positions.parameters(), *model.norm.parameters()]})
+        rates.append(rate)
     return groups, rates
 
 
 def _signature(settings: Settings) -> str:
     return (
         f"steps {settings.steps}, batch {settings.batch}, seed {settings.seed}, layers {tuple(settings.layers)}, "
-        f"halvings {tuple(settings.halvings)}, rates {settings.rate} {settings.decay} {settings.head_rate}"
+        f"halvings {tuple(settings.halvings)}, frozen {settings.frozen_layers}, "
+        f"rates {settings.rate} {settings.decay} {settings.head_rate}"
     )
 
 
