@@ -33,7 +33,7 @@ from models.classifier import TOPICS, ModelError
 from models.corpus import Row
 from models.encoder import Encoder, from_packed
 
-LAYERS: Final = tuple(range(8))
+LAYERS: Final = tuple(range(6))
 HALVINGS: Final = (3,)
 HEADS: Final = {"sentiment": 3, "topics": len(TOPICS), "urgency": 1}
 # How often an epoch shows a row of each source, on average: by how clean and how near to feedback it is.
@@ -66,8 +66,8 @@ class Settings:
     `rate`: of the uppermost layer; each one below learns at `decay` times the rate of the one above.
     `minutes`, when given, ends the run early and lets the learning rate follow the clock, at the price of
     repeatability. `start_from`: a checkpoint whose weights to begin with. `layers`: which of the backbone's
-    layers are taken, and `halvings`: before which of them neighbouring tokens become one. `frozen_layers`: how
-    many of the lowest stay as they are, and all that is below them.
+    layers are taken, and `halvings`: before which of them neighbouring tokens become one, from `halve_from`
+    (a share of the run) on. `frozen_layers`: how many of the lowest stay as they are, and all that is below.
     """
 
     steps: int = 8_000
@@ -78,6 +78,7 @@ class Settings:
     warmup: int = 100
     layers: Sequence[int] = LAYERS
     halvings: Sequence[int] = HALVINGS
+    halve_from: float = 0.5
     frozen_layers: int = 0
     seed: int = 1
     threads: int = 2
@@ -199,7 +200,7 @@ def fit(
     packed = backbone.read_packed(backbone.packed_path())
     tokenizer = backbone.tokenizer(packed, keep)
     tokenizer.enable_truncation(MAX_TOKENS)
-    model = from_packed(packed, keep=keep, layers=settings.layers, heads=HEADS, halvings=settings.halvings)
+    model = from_packed(packed, keep=keep, layers=settings.layers, heads=HEADS)
     model.words.weight.requires_grad = False
     if settings.frozen_layers:
         for module in (model.positions, model.norm, *model.layers[: settings.frozen_layers]):
@@ -225,6 +226,8 @@ def fit(
                 done = max(done, (time.monotonic() - started) / (60 * settings.minutes))
             if done >= 1:
                 break
+            if done >= settings.halve_from:
+                replicas.halve(settings.halvings)
             batch = next(stream)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * min(1.0, (step + 1) / settings.warmup) * max(0.01, 1 - done)
@@ -248,6 +251,7 @@ def fit(
                 reported, losses, texts = now, [], 0
     _save(checkpoint, model, optimizer, settings, settings.steps, time.monotonic() - started)
     torch.set_num_threads(threads)
+    model.halvings = tuple(settings.halvings)
     model.eval()
     return model
 
@@ -269,6 +273,11 @@ class Replicas:
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
+
+    def halve(self, halvings: Sequence[int]) -> None:
+        """Average neighbouring tokens before these layers from now on."""
+        for model in self._models:
+            model.halvings = tuple(halvings)
 
     def backward(self, ids: Tensor, rows: Sequence[Row], seed: int) -> float:
         """Leave the gradients of the batch's mean loss on the first network; the loss. `seed`: of dropout."""
@@ -313,7 +322,7 @@ def _groups(model: Encoder, settings: Settings) -> tuple[list[dict[str, Any]], l
 def _signature(settings: Settings) -> str:
     return (
         f"steps {settings.steps}, batch {settings.batch}, seed {settings.seed}, layers {tuple(settings.layers)}, "
-        f"halvings {tuple(settings.halvings)}, frozen {settings.frozen_layers}, "
+        f"halvings {tuple(settings.halvings)} from {settings.halve_from}, frozen {settings.frozen_layers}, "
         f"rates {settings.rate} {settings.decay} {settings.head_rate}"
     )
 

@@ -20,7 +20,7 @@ import onnxruntime  # noqa: E402
 from models import augment, backbone, corpus, export, fit, graph, train, vocabulary  # noqa: E402
 from models.artifact import SHIPPED, TOKENIZER  # noqa: E402
 from models.classifier import ModelError  # noqa: E402
-from models.encoder import Encoder  # noqa: E402
+from models.encoder import Encoder, Noise  # noqa: E402
 from models.load import load  # noqa: E402
 from models.onnx import OnnxClassifier  # noqa: E402
 from pipeline.cli.root import run  # noqa: E402
@@ -69,6 +69,30 @@ def test_padding_changes_nothing(tiny: Encoder) -> None:
         alone = tiny(torch.tensor([[0, 7, 2]]))["sentiment"]
         padded = tiny(torch.tensor([[0, 7, 2, 1, 1]]))["sentiment"]
     assert torch.allclose(alone, padded, atol=1e-6)
+
+
+def test_replicas_leave_the_gradient_of_the_whole_batch(tiny: Encoder) -> None:
+    rows = [replace(ROW, sentiment=i % 3, topics=frozenset({"refund"}), urgent=i == 2) for i in range(5)]
+    ids = torch.from_numpy(export.padded([[0, 7 + i, 9, 2] for i in range(5)]))
+    found = []
+    for count in (1, 2):
+        tiny.zero_grad()
+        with fit.Replicas(tiny, count) as replicas:
+            loss = replicas.backward(ids, rows, seed=1)
+        found.append((loss, tiny.layers[0].up.weight.grad.clone()))
+    (alone, whole), (together, shared) = found
+    assert together == pytest.approx(alone, rel=1e-2)
+    assert torch.allclose(shared, whole, atol=0.02 * whole.abs().max().item())
+
+
+def test_dropout_repeats_by_seed_and_is_off_when_served(tiny: Encoder) -> None:
+    x, noise = torch.ones(2, 3, 8), Noise()
+    noise.draws = torch.Generator().manual_seed(3)
+    first = noise(x)
+    noise.draws = torch.Generator().manual_seed(3)
+    assert torch.equal(noise(x), first) and not torch.equal(noise(x), first)
+    assert torch.equal(first[:, :1].expand(2, 3, 8), first)  # one mask for all tokens of a text
+    assert torch.equal(noise.eval()(x), x)
 
 
 def test_epochs_repeat_by_seed_and_thin_noisy_sources() -> None:
