@@ -220,6 +220,7 @@ def test_classify_answers_every_line_whatever_its_bytes(tmp_path: Path) -> None:
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(answers) == len(lines)
     assert [a["text"] for a in answers[3:6]] == ["slow", "quoted", '{"no":1}']
+    assert [a["label"] for a in answers[:3]] == ["positive", "unsure", "unsure"]
     for said in answers:
         assert abs(sum(said["sentiment"].values()) - 1) < 1e-3
         assert {"text", "label", "sentiment", "score", "topics", "language", "model"} <= said.keys()
