@@ -154,8 +154,9 @@ example sentences each. `ovoz topics example` prints a file to start from.
   model's own topics by sentences that it has never seen; the table shows F1 before and after.
 - Two topics are refused when texts of either fit the other about as well: less than 70 % right, averaged over
   both sides, or not better than chance would be. The message names both, and a sentence.
-- Examples in each language that you hear help most: with 20 examples in four languages, F1 of four new topics lay
-  between 0.4 and 0.7 (2026-11-25, an early model). The more the topic differs from the model's own, the better.
+- Examples in each language that you hear help most. With 20 examples in four languages, so four of each language to
+  learn from, F1 of four new topics lay between 0.3 and 0.6, and the accuracy over all texts rose from 0.67 to 0.70
+  (2026-11-25). The more a topic differs from the model's own, the better; the table says what you have.
 - The file is bound to the model's weights; the name on each score, `model+topics@hash`, changes with both.
 """
 
