@@ -166,6 +166,9 @@ class Follower:
             if self._stream:
                 pages = await stack.enter_async_context(aclosing(gathered(pages)))
             async for page in pages:
+                if page is None:
+                    await self._note_success()
+                    continue
                 await self._take(page)
                 self._failures = 0
                 self._show("running")

@@ -10,11 +10,14 @@ from connectors.connector import Page
 
 MAX_WAITING: Final = 200
 MAX_ITEMS: Final = 500
+IDLE_S: Final = 60.0
+"""Longer than it takes to find that a service cannot be reached."""
 
 
-async def gathered(pages: AsyncIterator[Page]) -> AsyncGenerator[Page, None]:
+async def gathered(pages: AsyncIterator[Page], idle_s: float = IDLE_S) -> AsyncGenerator[Page | None, None]:
     """The same items, skipped parts and gaps in the same order, in fewer pages; each has the cursor of its last.
 
+    None where nothing came for `idle_s` seconds although the stream is open: a stream that is dead ends by itself.
     Reads at most MAX_WAITING pages ahead. What `pages` raises is raised after everything that came before it.
     """
     waiting: asyncio.Queue[Page | Exception | None] = asyncio.Queue(MAX_WAITING)
@@ -32,7 +35,12 @@ async def gathered(pages: AsyncIterator[Page]) -> AsyncGenerator[Page, None]:
     try:
         while True:
             some: list[Page] = []
-            got = await waiting.get()
+            try:
+                async with asyncio.timeout(idle_s):
+                    got = await waiting.get()
+            except TimeoutError:
+                yield None
+                continue
             while isinstance(got, Page):
                 some.append(got)
                 if waiting.empty() or sum(len(page.items) for page in some) >= MAX_ITEMS:

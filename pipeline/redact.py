@@ -122,11 +122,12 @@ class Redactor:
 
     def payload(self, payload: bytes) -> bytes:
         """Something unreadable, as it may be kept: where it is JSON, what stands under a personal name goes too."""
-        text = payload.decode("utf-8", "replace")
+        # Bytes that are no UTF-8 pass through as they are.
+        text = payload.decode("utf-8", "surrogateescape")
         try:
             found = json.loads(text)
         except (ValueError, RecursionError):
-            return self.text(text).encode()
+            return self.text(text).encode("utf-8", "surrogateescape")
         masked = self._masked(found, 0)
         return payload if masked == found else json.dumps(masked, ensure_ascii=False).encode("utf-8", "replace")
 

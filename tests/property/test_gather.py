@@ -37,6 +37,7 @@ def test_nothing_is_lost_and_each_cursor_stands_for_what_came(sizes: list[int], 
         seen, last, turns = 0, -1, iter(slow)
         try:
             async for page in gathered(stream(sizes, fails, [])):
+                assert page is not None
                 assert [item.external_id for item in page.items] == [str(seen + n) for n in range(len(page.items))]
                 seen += len(page.items)
                 assert page.cursor["n"] == seen and page.cursor["page"] > last
@@ -56,6 +57,7 @@ def test_nothing_is_lost_and_each_cursor_stands_for_what_came(sizes: list[int], 
 async def test_what_comes_while_one_is_saved_is_one_page() -> None:
     found = []
     async for page in gathered(stream([1] * 100, False, [])):
+        assert page is not None
         found.append(len(page.items))
         await asyncio.sleep(0.01)
     assert sum(found) == 100 and len(found) <= 3
@@ -82,9 +84,26 @@ async def test_closing_it_ends_the_reading() -> None:
             ended.set()
 
     pages = gathered(endless())
-    assert (await anext(pages)).cursor == {"n": 1}
+    assert await anext(pages) == Page(cursor={"n": 1})
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await anext(pages)
     await pages.aclose()
     assert ended.is_set()
+
+
+async def test_a_stream_that_is_open_and_quiet_says_so() -> None:
+    more = asyncio.Event()
+
+    async def quiet() -> AsyncIterator[Page]:
+        await more.wait()
+        yield Page(cursor={"n": 1})
+
+    pages = gathered(quiet(), idle_s=0.01)
+    assert [await anext(pages), await anext(pages)] == [None, None]
+    more.set()
+    found = await anext(pages)
+    while found is None:
+        found = await anext(pages)
+    assert found.cursor == {"n": 1}
+    await pages.aclose()

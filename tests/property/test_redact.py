@@ -169,5 +169,5 @@ def test_a_dead_letter_keeps_its_shape_and_no_person() -> None:
     kept = json.loads(SAFE.payload(json.dumps(payload).encode()))
     assert kept == {"id": 9, "author": {"displayName": "[name]"}, "text": "call [phone]", "tags": [["[email]"]]}
     assert SAFE.payload(b'{"id":9}') == b'{"id":9}'
-    assert SAFE.payload(b"\xff call 90 123 45 67") == "\ufffd call [phone]".encode()
+    assert SAFE.payload(b"\xff call 90 123 45 67") == b"\xff call [phone]"
     assert SAFE.payload(b"[" * 100_000)

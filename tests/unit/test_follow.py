@@ -257,3 +257,24 @@ async def test_what_a_service_adds_that_we_cannot_use_is_left_out_and_the_words_
 
 def test_the_live_purpose_is_the_default() -> None:
     assert RUN.purpose == LIVE
+
+
+async def test_a_backfill_that_is_broken_off_goes_on_where_it_was(engine: sa.Engine) -> None:
+    script = Script([Page(items=(item(1),), cursor={"n": 1}), Retryable("away", retry_after_s=3_600)])
+    async with following(engine, script, purpose="since 2026", start={"n": 0}) as (_, _, task):
+        await until(lambda: held(engine) is not None and held(engine).state == "backing_off")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    ConnectorStore(engine, holder="me", lease=timedelta(0)).release()
+    rest = Script([Page(items=(item(2),), cursor={"n": 2})])
+    async with following(engine, rest, purpose="since 2026", start={"n": 0}, holder="later") as (_, kept, task):
+        assert await task == "done"
+    assert rest.asked == [{"n": 1}] and kept.items == ["i2"]
+
+
+async def test_a_quota_that_ends_is_waited_for(engine: sa.Engine) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=0.3)
+    script = Script([Page(cursor={"n": 1}, quota=Quota(remaining=0, reset_at=soon)), Page(cursor={"n": 2})])
+    async with following(engine, script):
+        await until(lambda: held(engine) is not None and held(engine).cursor == {"n": 2})
+    assert datetime.now(UTC) >= soon
