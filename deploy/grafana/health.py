@@ -24,14 +24,14 @@ def dashboard() -> Dashboard:
         number("Unaccounted items", "Raw records passed by without a known outcome; must be 0.", "short",
                "sum(feedback_unaccounted_items)", alarm=1),
         number("Lost items", "Raw records that Kafka dropped before they had an outcome, in 24 hours; must be 0.",
-               "short", "sum(increase(feedback_lost_items_total[24h]))", alarm=1),
+               "short", "sum(increase(feedback_lost_items_total[24h]))", alarm=1).decimals(0),
         number("Dead letters", "Records filed as unreadable by the workers that run now.", "short",
                "sum(feedback_dead_letters_total) or vector(0)", alarm=1),
         lines("Items by fate", "A second: replaced by edits, retracted, repeated, without words, too old.", "cps",
               *((f"sum(rate(feedback_{fate}_items_total[$__rate_interval]))", fate)
                 for fate in ("replaced", "retracted", "duplicate", "silent", "expired", "repaired", "pruned"))),
         lines("Dead letters by reason", "Records filed as unreadable, a second.", "cps",
-              (_rate("feedback_dead_letters_total", "stage, reason") + " or vector(0)", "{{stage}} · {{reason}}")),
+              (_rate("feedback_dead_letters_total", "stage, reason"), "{{stage}} · {{reason}}")),
     ):  # fmt: skip
         made.with_panel(panel)
 
@@ -79,7 +79,7 @@ def dashboard() -> Dashboard:
         lines("Requests of connectors", "A second, by outcome.", "cps",
               (_rate("feedback_connector_requests_total", "connector, outcome"), "{{connector}} · {{outcome}}")),
         lines("Refused webhook calls", "Requests that were not believed, a second, by reason.", "cps",
-              (_rate("feedback_connector_refused_total", "connector, reason") + " or vector(0)",
+              (_rate("feedback_connector_refused_total", "connector, reason"),
                "{{connector}} · {{reason}}")),
         rows("Gaps", "What connectors can no longer get, in the life of the process.", "short",
              f"sum by ({connector}) (feedback_connector_gaps_total)", ("Time",)).span(24).height(5),

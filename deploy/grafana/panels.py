@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, TypeVar
 
-from grafana_foundation_sdk.builders import bargauge, common, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.builders import barchart, bargauge, common, prometheus, stat, table, timeseries
 from grafana_foundation_sdk.builders.dashboard import (
     AnnotationQuery,
     CustomVariable,
@@ -18,17 +18,26 @@ from grafana_foundation_sdk.builders.dashboard import (
     QueryVariable,
     ThresholdsConfig,
 )
-from grafana_foundation_sdk.models.common import GraphDrawStyle, LegendDisplayMode, LegendPlacement, StackingMode
+from grafana_foundation_sdk.models.common import (
+    GraphDrawStyle,
+    LegendDisplayMode,
+    LegendPlacement,
+    StackingMode,
+    VizOrientation,
+)
 from grafana_foundation_sdk.models.dashboard import (
     DashboardCursorSync,
     DashboardLinkType,
     DataSourceRef,
     DataTransformerConfig,
+    DynamicConfigValue,
     Threshold,
     ThresholdsMode,
     VariableOption,
     VariableRefresh,
 )
+
+from pipeline.demo.paint import SENTIMENT
 
 SOURCE: Final = DataSourceRef(type_val="prometheus", uid="${datasource}")
 TAG: Final = "ovoz"
@@ -36,6 +45,7 @@ TAG: Final = "ovoz"
 Query = tuple[str, str]
 """A PromQL expression and the legend of its series."""
 P = TypeVar("P", timeseries.Panel, stat.Panel, bargauge.Panel)
+C = TypeVar("C", timeseries.Panel, barchart.Panel)
 
 
 def board(title: str, uid: str, about: str, *, refresh: str = "10s", since: str = "now-6h") -> Dashboard:
@@ -49,7 +59,10 @@ def board(title: str, uid: str, about: str, *, refresh: str = "10s", since: str 
     )  # fmt: skip
     alerts = AnnotationQuery().name("Alerts about customers").datasource(SOURCE).enable(True).icon_color("red")
     alerts.expr("sum by (rule, topic, severity) (feedback_alert_active) > 0")
-    return made.annotation(alerts)
+    pipeline = AnnotationQuery().name("Alerts about the pipeline").datasource(SOURCE).enable(True).icon_color("orange")
+    firing = 'ALERTS{component="pipeline", alertstate="firing", alertname!="OvozWatchdog"}'
+    pipeline.expr(f"sum by (alertname, severity) ({firing})")
+    return made.annotation(alerts).annotation(pipeline)
 
 
 def window_variable() -> CustomVariable:
@@ -78,6 +91,25 @@ def bars(title: str, about: str, unit: str, *queries: Query) -> bargauge.Panel:
     """A bar a series, as it is now."""
     panel = bargauge.Panel().title(title).description(about).unit(unit).datasource(SOURCE).span(12).height(8)
     return _targets(panel, queries, instant=True)
+
+
+def stacks(title: str, about: str, unit: str, query: str, row: str, part: str) -> barchart.Panel:
+    """A bar for each value of the label `row`, of a part for each value of the label `part`, as it is now."""
+    panel = barchart.Panel().title(title).description(about).unit(unit).datasource(SOURCE).span(12).height(8)
+    panel.orientation(VizOrientation.HORIZONTAL).stacking(StackingMode.NORMAL)
+    legend = common.VizLegendOptions().display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM)
+    panel.legend(legend.show_legend(True))
+    panel.with_target(prometheus.Dataquery().expr(query).instant().format("table").ref_id("A"))  # type: ignore[arg-type]
+    options = {"rowField": row, "columnField": part, "valueField": "Value"}
+    return panel.with_transformation(DataTransformerConfig(id_val="groupingToMatrix", options=options))
+
+
+def by_sentiment(panel: C) -> C:
+    """The panel in the colours that sentiments have in the demo."""
+    for sentiment, colour in SENTIMENT.items():
+        value = {"mode": "fixed", "fixedColor": colour}
+        panel.override_by_name(sentiment, [DynamicConfigValue(id_val="color", value=value)])
+    return panel
 
 
 def number(

@@ -26,6 +26,7 @@ from deploy.grafana.rehearsal import SCRAPE_S, rehearsing
 BOARDS: Final = Path(__file__).parent / "dashboards"
 PICTURES: Final = Path(__file__).parents[2] / "docs/pictures"
 TAKES_S: Final = 100.0
+RARE_EVERY_S: Final = 8.0
 AFTER_S: Final = 15.0
 """So long after the last message, everything is counted and told."""
 VARIABLES: Final = {"window": "24h", "source": ".*", "topic": ".*", "severity": ".*"}
@@ -45,7 +46,10 @@ def key(board: str, panel: str, letter: str) -> str:
 
 def collect() -> Answers:
     """What every query of a rehearsal answers at its end."""
-    with tempfile.TemporaryDirectory(prefix="ovoz-pictures-") as folder, rehearsing(Path(folder), TAKES_S) as running:
+    with (
+        tempfile.TemporaryDirectory(prefix="ovoz-pictures-") as folder,
+        rehearsing(Path(folder), TAKES_S, RARE_EVERY_S) as running,
+    ):
         time.sleep(max(running.began + TAKES_S + AFTER_S - time.time(), 0))
         now = time.time()
 

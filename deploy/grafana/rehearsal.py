@@ -65,8 +65,11 @@ class Rehearsal:
 
 
 @contextmanager
-def rehearsing(folder: Path, takes_s: float = 60.0) -> Iterator[Rehearsal]:
-    """Everything runs, and the day is being sent for so many seconds. Call it from the main thread."""
+def rehearsing(folder: Path, takes_s: float = 60.0, rare_every_s: float = 1.0) -> Iterator[Rehearsal]:
+    """Everything runs, and the day is being sent for so many seconds. Call it from the main thread.
+
+    What a quiet day lacks happens every `rare_every_s` seconds.
+    """
     with ExitStack() as stack:
         broker = EmbeddedBroker(log=folder / "broker.log")
         stack.callback(broker.stop)
@@ -86,9 +89,10 @@ def rehearsing(folder: Path, takes_s: float = 60.0) -> Iterator[Rehearsal]:
         midnight = datetime.now(UTC) + timedelta(seconds=takes_s - UNTIL_S)
         sender = Sender(_messages(), midnight, port=intake, token=TOKEN, duration_s=takes_s / TAKES_SHARE)
         stack.callback(sender.halt)
-        rare = threading.Thread(target=_rare, args=(config, intake, shop, took := threading.Event()), daemon=True)
+        over = threading.Event()
+        rare = threading.Thread(target=_rare, args=(config, intake, shop, rare_every_s, over), daemon=True)
         stack.callback(rare.join, 5)
-        stack.callback(took.set)
+        stack.callback(over.set)
         sender.start()
         rare.start()
         yield Rehearsal(prometheus, f"http://{alertmanager}", began)
@@ -99,13 +103,13 @@ def _messages() -> list[Message]:
         return [message for message in read_day(lines) if message.at_s <= UNTIL_S]
 
 
-def _rare(config: Path, intake: int, shop: Running, over: threading.Event) -> None:
+def _rare(config: Path, intake: int, shop: Running, every_s: float, over: threading.Event) -> None:
     """Again and again what a quiet day lacks: rates need two scrapes that differ."""
     settings = load(config, {})
     slack, number = FakeSlack(), 0
     bus = Bus(settings.kafka, delivery_timeout_s=30)
     try:
-        while not over.wait(1.0):
+        while not over.wait(every_s):
             number += 1
             now = datetime.now(UTC)
             bus.send(Topics.of(settings.kafka).raw.name, [(b"poison", b'{"not": "feedback"')])[0].result(30)

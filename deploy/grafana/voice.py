@@ -6,7 +6,17 @@ from typing import Final
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
-from deploy.grafana.panels import bars, board, lines, number, rows, values_variable, window_variable
+from deploy.grafana.panels import (
+    bars,
+    board,
+    by_sentiment,
+    lines,
+    number,
+    rows,
+    stacks,
+    values_variable,
+    window_variable,
+)
 
 UID: Final = "voice-of-the-customer"
 PICKED: Final = 'source=~"$source", topic=~"$topic"'
@@ -70,17 +80,20 @@ def dashboard() -> Dashboard:
         lines("Items counted, by channel", "Items counted for the first time, a second.", "cps",
               ('sum by (channel) (rate(feedback_scored_total{source=~"$source", topic=~"$topic"}[$__rate_interval]))',
                "{{channel}}"), stacked=True),
-        lines("Live items by sentiment", "All items within retention, exact: edits replaced, deletions taken off.",
-              "short", (f"sum by (sentiment) (feedback_items{{{PICKED}}})", "{{sentiment}}"), stacked=True),
+        by_sentiment(lines(
+            "Live items by sentiment", "All items within retention, exact: edits replaced, deletions taken off.",
+            "short", (f"sum by (sentiment) (feedback_items{{{PICKED}}})", "{{sentiment}}"), stacked=True,
+        )),
     ):  # fmt: skip
         made.with_panel(panel)
 
     everywhere = 'channel=~".*"'
     made.with_row(Row("Where, and in which language"))
     for panel in (
-        bars("Items by topic and sentiment", "Live items of the chosen window.", "short",
-             (f"sum by (topic, sentiment) (feedback_window_items{{{PICKED}, {WINDOW}}})",
-              "{{topic}} · {{sentiment}}")),
+        by_sentiment(stacks(
+            "Items by topic and sentiment", "Live items of the chosen window.", "short",
+            f"sum by (topic, sentiment) (feedback_window_items{{{PICKED}, {WINDOW}}})", "topic", "sentiment",
+        )),
         bars("Negative share by source", "Share of negative items in the chosen window.", "percentunit",
              (share("source", "$window"), "{{source}}")).min(0).max(1),
         bars("Negative share by language", "Of all sources and topics; und is a language that is not known.",
