@@ -51,6 +51,7 @@ PRUNE_S: Final = 60.0
 LAG_S: Final = 2.0
 DELAY_S: Final = 0.1
 OUTBOX_S: Final = 0.25
+REVIEWS_AT_ONCE: Final = 500
 RESTART: Final = -1
 
 
@@ -344,20 +345,29 @@ class Worker:
         self._metrics["feedback_event_loop_delay_seconds"].observe(max(0.0, delay))
 
     async def _tick(self) -> None:
-        await self._for_each_workspace(self._tick_one)
+        await self._for_each_workspace(self._tick_one, self._ticking)
 
     async def _prune(self) -> None:
         await self._for_each_workspace(self._prune_one)
         age = timedelta(hours=self.settings.kafka.dead_retention_hours)
         await self._fold.write(self._store.prune_dead_letters, datetime.now(UTC) - age)
 
-    async def _for_each_workspace(self, act: Callable[[str, tuple[str, int], datetime], None]) -> None:
+    def _ticking(self, connection: sa.Connection, times: dict[str, datetime]) -> dict[str, datetime]:
+        """Without the workspaces where nothing can happen, so that many quiet ones cost nothing."""
+        new = [name for name in times if not self._store.quiet(name)][:REVIEWS_AT_ONCE]
+        return {name: times[name] for name in {*read.stirring(connection, times), *new}}
+
+    async def _for_each_workspace(
+        self,
+        act: Callable[[str, tuple[str, int], datetime], None],
+        which: Callable[[sa.Connection, dict[str, datetime]], dict[str, datetime]] = lambda _, times: times,
+    ) -> None:
         scored = self._logs[self._topics.scored.name]
 
         def all_of_them() -> None:
             with reading(self._engine) as connection:
                 names = self._workspaces(connection)
-                times = read.stream_times(connection, names, datetime.now(UTC))
+                times = which(connection, read.stream_times(connection, names, datetime.now(UTC)))
             for name, at in times.items():
                 act(name, (scored, workspace_partition(name, self._topics.scored.partitions)), at)
 

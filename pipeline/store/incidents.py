@@ -99,18 +99,17 @@ def due(
     if all_changes:
         wanted = sa.or_(delivery.c.incident.is_(None), delivery.c.revision != alert.c.revision)
     query = (
-        sa.select(alert.c.body, alert.c.revision, delivery.c.incident)
+        sa.select(alert.c.workspace, alert.c.body, alert.c.revision, delivery.c.incident)
         .select_from(alert.outerjoin(delivery, told))
-        .where(
-            alert.c.workspace.in_(list(workspaces)),
-            wanted,
-        )
+        .where(wanted)
         .order_by(alert.c.starts_us)
     )
     if renew_after is not None:
         query = query.where(sa.not_(overtaken))
-    found = []
+    found, ours = [], set(workspaces)
     for row in connection.execute(query):
+        if row.workspace not in ours:
+            continue
         one = replace(Alert.from_json(row.body), revision=row.revision)
         if all_changes or row.incident is not None or one.not_before is None or one.not_before <= now:
             found.append((one, row.revision))

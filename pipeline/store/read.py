@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import TracebackType
@@ -17,7 +17,7 @@ from pipeline.store import schema
 from pipeline.store.engine import StoreAway, away
 from pipeline.store.rows import micros, moment
 from pipeline.topics import workspace_partition
-from pipeline.windows import WINDOWS_MINUTES, Cell, stream_time, window_start
+from pipeline.windows import WINDOWS_MINUTES, Cell, minute_of, stream_time, window_start
 
 
 @dataclass(slots=True)
@@ -74,6 +74,11 @@ def owned_partitions(connection: sa.Connection, log: str, owner: str) -> list[in
     return sorted(connection.scalars(query))
 
 
+def chunks(names: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
+    """Parts that a statement can take: databases bound how many values it may have."""
+    return (names[start : start + size] for start in range(0, len(names), size))
+
+
 def workspaces(connection: sa.Connection, partitions: Sequence[int], count: int) -> list[str]:
     """The workspaces that hash to these of `count` scored partitions."""
     names = connection.scalars(sa.select(schema.workspace.c.workspace))
@@ -83,11 +88,22 @@ def workspaces(connection: sa.Connection, partitions: Sequence[int], count: int)
 def stream_times(connection: sa.Connection, names: Sequence[str], now: datetime) -> dict[str, datetime]:
     """The event time that it is in each workspace that has seen items."""
     table = schema.workspace
-    query = sa.select(table).where(table.c.workspace.in_(list(names)), table.c.watermark_us.is_not(None))
+    query = sa.select(table).where(table.c.watermark_us.is_not(None))
     return {
         row.workspace: stream_time(moment(row.watermark_us), moment(row.advanced_us), now)
-        for row in connection.execute(query)
+        for some in chunks(names)
+        for row in connection.execute(query.where(table.c.workspace.in_(some)))
     }
+
+
+def stirring(connection: sa.Connection, times: Mapping[str, datetime]) -> set[str]:
+    """Of workspaces, with the time that it is in each, those where passing time may change an alert."""
+    alert, detector = schema.alert, schema.detector
+    found = set(connection.scalars(sa.select(alert.c.workspace).where(alert.c.state != "resolved").distinct()))
+    if times:
+        latest = micros(max(times.values()))
+        found |= set(connection.scalars(sa.select(detector.c.workspace).where(detector.c.due_us <= latest).distinct()))
+    return found & times.keys()
 
 
 def snapshot(connection: sa.Connection, log: str, owner: str, partitions: int, now: datetime) -> Snapshot:
@@ -96,38 +112,44 @@ def snapshot(connection: sa.Connection, log: str, owner: str, partitions: int, n
     names = workspaces(connection, shown.partitions, partitions) if shown.partitions else []
     if not names:
         return shown
-    total = schema.total
-    for source_name, topic, sentiment, count in connection.execute(
-        sa.select(total.c.source, total.c.topic, total.c.sentiment, total.c.count).where(total.c.workspace.in_(names))
-    ):
-        shown.totals[source_name, topic, sentiment] += count
-    for name, at in stream_times(connection, names, now).items():
-        _add_windows(connection, shown, name, at)
-    alert, source = schema.alert, schema.source
-    bodies = connection.scalars(sa.select(alert.c.body).where(alert.c.state == "firing", alert.c.workspace.in_(names)))
-    shown.firing = [Alert.from_json(body) for body in bodies]
-    for row in connection.execute(sa.select(source).where(source.c.workspace.in_(names))):
-        event, success = moment(row.last_event_us), moment(row.last_success_us)
-        shown.last_event[row.source] = max(event, shown.last_event.get(row.source, event))
-        shown.last_success[row.source] = max(success, shown.last_success.get(row.source, success))
+    total, source = schema.total, schema.source
+    query = sa.select(total.c.source, total.c.topic, total.c.sentiment, sa.func.sum(total.c.count).label("count"))
+    query = query.group_by(total.c.source, total.c.topic, total.c.sentiment)
+    for some in chunks(names):
+        for row in connection.execute(query.where(total.c.workspace.in_(some))).mappings():
+            shown.totals[row["source"], row["topic"], row["sentiment"]] += int(row["count"])
+        for row in connection.execute(sa.select(source).where(source.c.workspace.in_(some))).mappings():
+            event, success = moment(row["last_event_us"]), moment(row["last_success_us"])
+            shown.last_event[row["source"]] = max(event, shown.last_event.get(row["source"], event))
+            shown.last_success[row["source"]] = max(success, shown.last_success.get(row["source"], success))
+    # In live operation it is the same minute in most workspaces: they are summed up together.
+    minutes: dict[int, list[str]] = defaultdict(list)
+    times = stream_times(connection, names, now)
+    for name, at in times.items():
+        minutes[minute_of(at)].append(name)
+    for together in minutes.values():
+        for some in chunks(together):
+            _add_windows(connection, shown, some, times[some[0]])
+    ours = set(names)
+    shown.firing = [one for one in alerts(connection, state="firing") if one.workspace in ours]
     return shown
 
 
-def _add_windows(connection: sa.Connection, shown: Snapshot, workspace: str, at: datetime) -> None:
+def _add_windows(connection: sa.Connection, shown: Snapshot, names: Sequence[str], at: datetime) -> None:
     cell = schema.cell
-    for row in _in_windows(connection, workspace, at, cell.c.source, cell.c.topic, cell.c.sentiment):
+    for row in _in_windows(connection, names, at, cell.c.source, cell.c.topic, cell.c.sentiment):
         for window in WINDOWS_MINUTES:
             if row[f"count_{window}"]:
                 entry = shown.windows.setdefault((row["source"], row["topic"], window), WindowSum())
                 entry.count[row["sentiment"]] += int(row[f"count_{window}"])
                 entry.score_e6 += int(row[f"score_{window}"])
-    for row in _in_windows(connection, workspace, at, cell.c.language, cell.c.channel, cell.c.sentiment):
+    for row in _in_windows(connection, names, at, cell.c.language, cell.c.channel, cell.c.sentiment):
         for window in WINDOWS_MINUTES:
             key = (row["language"], row["channel"], row["sentiment"], window)
             shown.spoken[key] += int(row[f"count_{window}"])
 
 
-def _in_windows(connection: sa.Connection, workspace: str, at: datetime, *by: sa.Column[Any]) -> Sequence[Any]:
+def _in_windows(connection: sa.Connection, names: Sequence[str], at: datetime, *by: sa.Column[Any]) -> Sequence[Any]:
     """Counts and sums of scores of each window that ends at `at`, grouped."""
     cell = schema.cell
     # One pass over the longest window; each shorter one is a conditional sum.
@@ -139,7 +161,7 @@ def _in_windows(connection: sa.Connection, workspace: str, at: datetime, *by: sa
     longest = max(WINDOWS_MINUTES, key=WINDOWS_MINUTES.__getitem__)
     query = (
         sa.select(*by, *sums)
-        .where(cell.c.workspace == workspace, cell.c.minute >= window_start(at, longest))
+        .where(cell.c.workspace.in_(names), cell.c.minute >= window_start(at, longest))
         .where(cell.c.minute <= int(at.timestamp() // 60))
         .group_by(*by)
     )

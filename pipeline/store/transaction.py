@@ -222,6 +222,10 @@ class Store:
         self._reviewed.add(workspace)
         return transitions
 
+    def quiet(self, workspace: str) -> bool:
+        """Whether its series have been looked at with the present rules: only what is due needs a tick."""
+        return workspace in self._reviewed
+
     def use_rules(self, detection: Engine) -> None:
         """Detect with other rules from now on. What the detectors of unchanged rules know stays."""
         self._detection = detection

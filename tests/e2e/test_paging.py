@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -22,8 +22,12 @@ pytestmark = [pytest.mark.prometheus, pytest.mark.slow, pytest.mark.timeout(240)
 RULE = """
 [[rule]]
 name = "rise"
+kind = "threshold"
 summary = "More negative feedback than usual"
+group_by = ["topic"]
+window = "15m"
 min_items = 30
+share_above = 0.3
 severity = "critical"
 """
 LEASE_S = 30
@@ -44,13 +48,14 @@ async def peer(tmp_path: Path) -> AsyncIterator[Peer]:
         await running.close()
 
 
-def said(first: int, count: int, mood: str) -> list[tuple[bytes, bytes]]:
-    """Items that are all about delivery, each in words of its own."""
+def said(first: int, count: int, mood: str, minutes: tuple[float, float] = (0, 0)) -> list[tuple[bytes, bytes]]:
+    """Items that are all about delivery, each in words of its own, said evenly from so many minutes ago to so many."""
     dice, now = random.Random(first), datetime.now(UTC)
     records = []
-    for i in range(first, first + count):
+    for i in range(count):
         words = " ".join("".join(dice.choices("abcdefgh", k=6)) for _ in range(8))
-        item = feedback(f"{i}", text=f"{mood} delivery {words}", created_at=now, received_at=now)
+        at = now - timedelta(minutes=minutes[0] + (minutes[1] - minutes[0]) * i / count)
+        item = feedback(f"{first + i}", text=f"{mood} delivery {words}", created_at=at, received_at=now)
         records.append((item.feedback_id.encode(), encode_feedback(item)))
     return records
 
@@ -65,9 +70,9 @@ async def test_one_page_whoever_dies_then_the_end(broker: EmbeddedBroker, peer: 
         async def counted(items: int) -> None:
             await until(lambda: asyncio.to_thread(lambda: worker.total("feedback_items") == items), 60)
 
-        await asyncio.to_thread(plant.send, said(0, 200, "great"))
+        await asyncio.to_thread(plant.send, said(0, 200, "great", (180, 10)))
         await counted(200)
-        await asyncio.to_thread(plant.send, said(1000, 60, "terrible"))
+        await asyncio.to_thread(plant.send, said(1000, 60, "terrible", (10, 0)))
         await counted(260)
         await until(lambda: asyncio.to_thread(lambda: worker.total("feedback_alert_active", rule="rise") == 1), 20)
 
