@@ -167,11 +167,17 @@ def test_an_alert_explains_itself() -> None:
     assert whole.annotations["runbook_url"] == "https://r.example"
 
 
-def test_a_tick_in_the_middle_says_nothing() -> None:
+def test_a_tick_in_the_middle_tells_at_most_the_newest_evidence_once() -> None:
     states, alerts = firing_series()
-    now = max(state.life.last_s for state in states.values())
-    result = ENGINE.tick(states, alerts.values(), datetime.fromtimestamp(now + 5, UTC))
-    assert result.states == {} and result.alerts == ()
+    now = datetime.fromtimestamp(max(state.life.last_s for state in states.values()) + 16, UTC)
+    result = ENGINE.tick(states, alerts.values(), now)
+    assert result.transitions == ()
+    assert {alert.incident for alert in result.alerts} <= {alert.incident for alert in alerts.values()}
+    for key, state in (states | result.states).items():
+        assert not state.firing or state.life.refreshed_s >= state.life.last_s, key
+    told = {alert.fingerprint: alert for alert in (*alerts.values(), *result.alerts)}
+    again = ENGINE.tick(states | result.states, told.values(), now + timedelta(seconds=1))
+    assert again.alerts == ()
 
 
 def test_an_alert_that_was_lost_is_told_again_as_the_same_incident() -> None:

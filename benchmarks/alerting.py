@@ -1,0 +1,271 @@
+"""What alerts cost and how soon they come: `python -m benchmarks.alerting latency|cost`.
+
+latency: a real intake, worker and Alertmanager under a steady load. Probes are single items that decide an
+alert by themselves (a `severe` rule, a series for each); the time is from before the POST to the webhook.
+Beside it the same through Prometheus: scraped and evaluated every second, to the same Alertmanager.
+
+cost: processor time by item and by series, for 100 to 10,000 series with an item every 100 s each, apart and within the
+fold transaction.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+from aiohttp import web
+
+from alerts.alert import Sample
+from alerts.duplicates import Recent
+from alerts.engine import Engine, Key
+from alerts.rule import Rule
+from alerts.series import State
+from benchmarks.clients import await_intake
+from benchmarks.processes import Running
+from pipeline.broker import EmbeddedBroker, free_port
+from pipeline.live_rules import read_rules
+from pipeline.store import incidents
+from pipeline.store.engine import connect, prepare
+
+PROBE: Final = "zzprobe"
+RULES: Final = f"""
+[[rule]]
+name = "negative-spike"
+
+[[rule]]
+name = "probe"
+kind = "severe"
+words = ["{PROBE}"]
+group_by = ["touchpoint"]
+resolve_after = "2h"
+"""
+WORDS: Final = tuple("".join(random.Random(n).choices("abcdefghiklmnoprstu", k=4 + n % 6)) for n in range(4000))
+
+
+class Hook:
+    """A webhook that notes when each alert came: by (alertname, what tells probes apart)."""
+
+    def __init__(self) -> None:
+        self.came: dict[tuple[str, str], float] = {}
+
+    async def take(self, request: web.Request) -> web.Response:
+        """Alertmanager's notification."""
+        now = time.perf_counter()
+        for alert in (await request.json())["alerts"]:
+            labels = alert["labels"]
+            if alert["status"] == "firing":
+                self.came.setdefault((labels["alertname"], labels.get("touchpoint") or labels.get("n", "")), now)
+        return web.Response()
+
+
+def latency(seconds: float, rate: float, keyword: bool) -> int:
+    """Measure and print; 1 where the aim is missed."""
+    with tempfile.TemporaryDirectory(prefix="ovoz-alerting-") as name, ExitStack() as stack:
+        return asyncio.run(_latency(Path(name), stack, seconds, rate, keyword))
+
+
+async def _latency(folder: Path, stack: ExitStack, seconds: float, rate: float, keyword: bool) -> int:
+    hook = Hook()
+    application = web.Application()
+    application.router.add_post("/", hook.take)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    alertmanager = _alertmanager(folder, stack, f"http://127.0.0.1:{runner.addresses[0][1]}/")
+    broker = EmbeddedBroker()
+    await asyncio.to_thread(broker.start)
+    stack.callback(broker.stop)
+    (folder / "rules.toml").write_text(RULES)
+    config = folder / "ovoz.toml"
+    config.write_text(
+        f'[kafka]\nbootstrap = "{broker.bootstrap}"\n[store]\nurl = "sqlite:///{folder}/ovoz.db"\n'
+        f'[ingest]\nport = 0\ndata_dir = "{folder}"\n[worker]\nport = 0\ndata_dir = "{folder}/worker"\n'
+        f'[alerts]\nrules = "{folder}/rules.toml"\nalertmanager = ["http://{alertmanager}"]\n'
+    )
+    command = ["benchmarks.worker"] if keyword else ["pipeline", "worker"]
+    worker = Running(folder / "worker.log", [*command, "--config", str(config)])
+    stack.callback(worker.stop)
+    ingest = Running(folder / "ingest.log", ["pipeline", "ingest", "--config", str(config)])
+    stack.callback(ingest.stop)
+    await asyncio.to_thread(worker.wait_ready)
+    await asyncio.to_thread(ingest.wait_ready)
+    url = ingest.url if ingest.url.endswith("/v1/feedback") else f"{ingest.url.rstrip('/')}/v1/feedback"
+    await asyncio.to_thread(await_intake, url)
+    _prometheus(folder, stack, worker.url, alertmanager)
+    posted: dict[str, float] = {}
+    async with aiohttp.ClientSession() as session:
+        load = asyncio.ensure_future(_load(session, url, seconds + 10, rate))
+        await asyncio.sleep(5)
+        count = int(seconds / 0.5)
+        for number in range(1, count + 1):
+            item = _item(f"probe-{number}", f"{PROBE} {' '.join(random.sample(WORDS, 9))}")
+            posted[str(number)] = time.perf_counter()
+            async with session.post(url, json={**item, "touchpoint": str(number)}) as answer:
+                answer.raise_for_status()
+            await asyncio.sleep(0.5)
+        sent = await load
+    await asyncio.sleep(10)
+    await runner.cleanup()
+    print(f"{'keyword' if keyword else 'shipped'} model, {sent / (seconds + 10):.0f} items/s posted, {count} probes")
+    direct = [hook.came["probe", key] - at for key, at in posted.items() if ("probe", key) in hook.came]
+    scraped = [hook.came["Seen", key] - at for key, at in posted.items() if ("Seen", key) in hook.came]
+    _say("POST to webhook, direct", direct, count)
+    _say("the same by scrape and rule", scraped, count)
+    return 0 if len(direct) == count and _quantile(direct, 0.99) < 1 else 1
+
+
+def _say(what: str, found: Sequence[float], count: int) -> None:
+    if not found:
+        print(f"{what}: nothing came")
+        return
+    p50, p99 = statistics.median(found), _quantile(found, 0.99)
+    print(f"{what}: {len(found)} of {count}, p50 {p50:.3f} s, p99 {p99:.3f} s, worst {max(found):.3f} s", flush=True)
+
+
+def _quantile(found: Sequence[float], share: float) -> float:
+    ordered = sorted(found)
+    return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
+
+
+def _item(name: str, text: str) -> dict[str, Any]:
+    return {"source": "bench", "id": name, "text": text, "channel": "review"}
+
+
+async def _load(session: aiohttp.ClientSession, url: str, seconds: float, rate: float) -> int:
+    sent, begun = 0, time.perf_counter()
+    while (passed := time.perf_counter() - begun) < seconds:
+        due = int(passed * rate) - sent
+        if due > 0:
+            lines = [
+                json.dumps(_item(f"load-{sent + i}", f"delivery {' '.join(random.sample(WORDS, 12))}"))
+                for i in range(due)
+            ]
+            body = "\n".join(lines).encode()
+            headers = {"Content-Type": "application/x-ndjson"}
+            async with session.post(url, data=body, headers=headers) as answer:
+                answer.raise_for_status()
+            sent += due
+        await asyncio.sleep(0.1)
+    return sent
+
+
+def _alertmanager(folder: Path, stack: ExitStack, hook: str) -> str:
+    route = {"receiver": "hook", "group_by": ["..."], "group_wait": "0s", "group_interval": "1s"}
+    receivers = [{"name": "hook", "webhook_configs": [{"url": hook, "send_resolved": False}]}]
+    (folder / "alertmanager.yml").write_text(json.dumps({"route": route, "receivers": receivers}))
+    address = f"127.0.0.1:{free_port()}"
+    _serve(folder, stack, "alertmanager", [
+        f"--config.file={folder}/alertmanager.yml", f"--storage.path={folder}/alertmanager",
+        f"--web.listen-address={address}", "--cluster.listen-address=",
+    ])  # fmt: skip
+    return address
+
+
+def _prometheus(folder: Path, stack: ExitStack, metrics: str, alertmanager: str) -> None:
+    # A label that counts makes an alert of its own for each probe.
+    rule = {"alert": "Seen", "expr": 'count_values("n", sum(feedback_alert_active{rule="probe"}))'}
+    (folder / "rules.json").write_text(json.dumps({"groups": [{"name": "g", "rules": [rule]}]}))
+    target = metrics.removeprefix("http://").removesuffix("/metrics")
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [f"{folder}/rules.json"],
+        "scrape_configs": [{"job_name": "worker", "static_configs": [{"targets": [target]}]}],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
+    }
+    (folder / "prometheus.yml").write_text(json.dumps(config))
+    _serve(folder, stack, "prometheus", [
+        f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/prometheus",
+        f"--web.listen-address=127.0.0.1:{free_port()}",
+    ])  # fmt: skip
+
+
+def _serve(folder: Path, stack: ExitStack, name: str, arguments: Sequence[str]) -> None:
+    program = shutil.which(name) or shutil.which(f"prometheus-{name}")
+    if program is None:
+        raise RuntimeError(f"{name} is not installed")
+    log = stack.enter_context((folder / f"{name}.log").open("wb"))
+    process = subprocess.Popen([program, *arguments], stdout=log, stderr=log)
+    stack.callback(process.wait)
+    stack.callback(process.kill)
+
+
+def cost() -> int:
+    """Print a table of costs; 1 where it is not linear."""
+    each_item, each_series = [], []
+    start = datetime(2026, 11, 2, tzinfo=UTC)
+    print("active series  us/item, one spike rule  us/item, near-duplicates  us/series read and written once")
+    for count in (100, 1_000, 10_000):
+        item, folded, series = _cost([Rule(name="spike")], count, start)
+        each_item.append(item)
+        each_series.append(series)
+        print(f"{count:13}  {item * 1e6:23.1f}  {folded * 1e6:24.1f}  {series * 1e6:32.1f}", flush=True)
+    shipped = read_rules(None)
+    item, _, series = _cost(shipped, 100, start)
+    print(f"{len(shipped)} shipped rules, 100 topics: {item * 1e6:.1f} us/item, {series * 1e6:.1f} us/topic and batch")
+    linear = max(each_item) < 2 * min(each_item) and max(each_series) < 3 * min(each_series)
+    return 0 if linear else 1
+
+
+def _cost(rules: Sequence[Rule], count: int, start: datetime) -> tuple[float, float, float]:
+    """Seconds of processor time: an item of detection, an item of near-duplicates, a series in a transaction."""
+    dice, engine, recent = random.Random(count), Engine(rules), Recent()
+    end = start + timedelta(days=30)
+    samples = [_sample(i, start, dice, count) for i in range(3 * count)]
+    states: dict[Key, State] = engine.evaluate(samples, {}, end).states
+    more = [_sample(3 * count + i, start, dice, count) for i in range(5 * count)]
+    begun = time.process_time()
+    engine.evaluate(more, states, end)
+    item = (time.process_time() - begun) / len(more)
+    some = more[:3000]
+    begun = time.process_time()
+    for sample in some:
+        recent.mark(sample)
+    folded = (time.process_time() - begun) / len(some)
+    with tempfile.TemporaryDirectory() as folder:
+        database = connect(f"sqlite:///{folder}/x.db")
+        prepare(database)
+        with database.begin() as connection:
+            incidents.observe(connection, engine, samples)
+        begun = time.process_time()
+        with database.begin() as connection:
+            incidents.observe(connection, engine, more[:count])
+        series = (time.process_time() - begun) / count
+        database.dispose()
+    return item, folded, series
+
+
+def _sample(number: int, start: datetime, dice: random.Random, series: int) -> Sample:
+    return Sample(
+        feedback_id=f"b::{number}", workspace="default", source="shop", channel="review", topic=f"t{number % series}",
+        language="en", sentiment="negative" if dice.random() < 0.25 else "positive", score=0.0,
+        at=start + timedelta(seconds=100 * number / series), text=" ".join(dice.sample(WORDS, 20)), model="m@1",
+    )  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.alerting", description=__doc__)
+    parser.add_argument("what", choices=("latency", "cost"))
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long to probe, two probes a second")
+    parser.add_argument("--rate", type=float, default=200.0, help="items a second beside the probes")
+    parser.add_argument("--keyword", action="store_true", help="the keyword model instead of the shipped one")
+    given = parser.parse_args(arguments)
+    return cost() if given.what == "cost" else latency(given.seconds, given.rate, given.keyword)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
