@@ -161,7 +161,7 @@ class Worker:
     )
     fold_batch_items: int = setting(64, kinds.whole(1, 10_000), "Most scored records in one transaction.")
     fold_batch_wait_s: float = setting(
-        0.02, kinds.number(0, 10, "seconds"), "Longest wait for such a batch to fill, in seconds."
+        0.05, kinds.number(0, 10, "seconds"), "Longest wait for such a batch to fill, in seconds."
     )
     session_timeout_s: float = setting(
         10.0, kinds.number(3, 300, "seconds"), "Silence after which a worker counts as dead, in seconds."

@@ -52,6 +52,8 @@ LAG_S: Final = 2.0
 DELAY_S: Final = 0.1
 OUTBOX_S: Final = 0.25
 REVIEWS_AT_ONCE: Final = 500
+WINDOWS_S: Final = 1.0
+"""For so long the sums of windows are shown again; totals are always those of the scrape."""
 RESTART: Final = -1
 
 
@@ -98,6 +100,7 @@ class Worker:
         self._holes = repair.HoleWatch()
         self._progress = repair.FoldProgress()
         self._raw_partitions: set[int] = set()
+        self._windows: tuple[float, Snapshot | None] = (float("-inf"), None)
 
     async def run(self, ready: Callable[[str], None] = lambda url: None) -> int:
         """Work until told to stop: 0, 1 after a failure, RESTART when the connection to Kafka broke.
@@ -292,10 +295,17 @@ class Worker:
         scored = self._logs.get(self._topics.scored.name)
         if scored is None or "fold" not in self._stages:
             return Snapshot() if scored is not None else None
+        summed_s, lately = self._windows
+        fresh = time.monotonic() - summed_s < WINDOWS_S
         try:
             with reading(self._engine) as connection:
-                now = datetime.now(UTC)
-                return read.snapshot(connection, scored, self.owner, self._topics.scored.partitions, now)
+                shown = read.snapshot(
+                    connection, scored, self.owner, self._topics.scored.partitions, datetime.now(UTC),
+                    lately=lately if fresh else None,
+                )  # fmt: skip
+            if not fresh:
+                self._windows = (time.monotonic(), shown)
+            return shown
         except StoreAway as error:
             log.debug("no stored numbers for this scrape: %s", error)
             return None

@@ -30,7 +30,7 @@ class WindowSum:
 
 @dataclass(slots=True)
 class Snapshot:
-    """The numbers of the workspaces that a worker shows, all of one moment."""
+    """The numbers of the workspaces that a worker shows."""
 
     partitions: list[int] = field(default_factory=list)
     totals: Counter[tuple[str, str, str]] = field(default_factory=Counter)
@@ -106,8 +106,13 @@ def stirring(connection: sa.Connection, times: Mapping[str, datetime]) -> set[st
     return found & times.keys()
 
 
-def snapshot(connection: sa.Connection, log: str, owner: str, partitions: int, now: datetime) -> Snapshot:
-    """What a worker shows: totals, windows and alerts of the workspaces in its scored partitions."""
+def snapshot(
+    connection: sa.Connection, log: str, owner: str, partitions: int, now: datetime, *, lately: Snapshot | None = None
+) -> Snapshot:
+    """What a worker shows: totals, windows and alerts of the workspaces in its scored partitions.
+
+    `lately`: an earlier one, whose windows are shown again if the partitions are still the same; they cost the most.
+    """
     shown = Snapshot(partitions=owned_partitions(connection, log, owner))
     names = workspaces(connection, shown.partitions, partitions) if shown.partitions else []
     if not names:
@@ -122,14 +127,17 @@ def snapshot(connection: sa.Connection, log: str, owner: str, partitions: int, n
             event, success = moment(row["last_event_us"]), moment(row["last_success_us"])
             shown.last_event[row["source"]] = max(event, shown.last_event.get(row["source"], event))
             shown.last_success[row["source"]] = max(success, shown.last_success.get(row["source"], success))
-    # In live operation it is the same minute in most workspaces: they are summed up together.
-    minutes: dict[int, list[str]] = defaultdict(list)
-    times = stream_times(connection, names, now)
-    for name, at in times.items():
-        minutes[minute_of(at)].append(name)
-    for together in minutes.values():
-        for some in chunks(together):
-            _add_windows(connection, shown, some, times[some[0]])
+    if lately is not None and lately.partitions == shown.partitions:
+        shown.windows, shown.spoken = lately.windows, lately.spoken
+    else:
+        # In live operation it is the same minute in most workspaces: they are summed up together.
+        minutes: dict[int, list[str]] = defaultdict(list)
+        times = stream_times(connection, names, now)
+        for name, at in times.items():
+            minutes[minute_of(at)].append(name)
+        for together in minutes.values():
+            for some in chunks(together):
+                _add_windows(connection, shown, some, times[some[0]])
     ours = set(names)
     shown.firing = [one for one in alerts(connection, state="firing") if one.workspace in ours]
     return shown
