@@ -332,6 +332,9 @@ def test_services_count_an_item_with_their_own_commands_and_variables(
         given = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
         for variable, value in SERVICES[name]["environment"].items():
             value = re.sub(r"\$\{(\w+)[^}]*\}", lambda found: answers[found[1]], value)
+            # Files that the compose file mounts stand where it has them from.
+            mounts = [one.split(":") for one in SERVICES[name].get("volumes", []) if one.startswith("./")]
+            value = {there: str(ROOT / here) for here, there, *_ in mounts}.get(value, value)
             given[variable] = value.replace("kafka:9092", kafka_broker)
             for port in ("8080", "9108"):
                 here = str(ports.get(name))
