@@ -93,7 +93,7 @@ async def test_what_is_forged_is_refused_counted_and_logged_once(
         changed = Request(method="POST", url="", headers=request.headers, query={}, body=request.body + b" ",
                           received_at=request.received_at)  # fmt: skip
         assert (await send(client, changed))[0] == 401
-        assert await metric(client, "feedback_connector_signature_failures_total", instance="team") == 7
+        assert await metric(client, "feedback_connector_signature_failures_total", name="team") == 7
         with suppress(AssertionError):
             assert await stored(broker) == []
     refusals = [record.getMessage() for record in caplog.records if "refused a request" in record.getMessage()]
