@@ -24,8 +24,9 @@ from models.artifact import SHIPPED
 from pipeline.broker import EmbeddedBroker, free_port
 from pipeline.bus import admin
 from pipeline.codec import encode_feedback
-from pipeline.store import schema
+from pipeline.store import read, schema
 from pipeline.store.engine import connect
+from pipeline.store.read import reading
 from pipeline.topics import Topics
 from tests.command import ovoz
 from tests.conftest import own_postgres
@@ -242,4 +243,11 @@ def test_a_worker_that_can_read_nothing_stops_before_it_empties_the_topic(
         with admin(plant.settings.kafka) as client:
             assert sum(end for _, end in client.ends(Topics.of(plant.settings.kafka).dead.name).values()) <= 120
         patient = plant.worker(more="dead_letter_fuse_share = 1\n")
-        until(lambda: patient.total("feedback_dead_letters_total") == 1000, 60, patient.output)
+        engine = connect(plant.settings.store.url)
+
+        def kept() -> int:
+            with reading(engine) as connection:
+                return read.dead_count(connection)
+
+        until(lambda: kept() == 1000, 60, patient.output)
+        engine.dispose()

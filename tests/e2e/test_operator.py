@@ -142,7 +142,7 @@ def test_requeued_letters_are_read_again_and_counted_when_they_can_be(plant: Pla
     assert run(plant, "dead", "requeue").returncode == 2
     done = run(plant, "dead", "requeue", "--all")
     assert done.returncode == 0, done.stderr
-    assert b"put back 2" in done.stdout and b"passed over 1 lines of files" in done.stderr
+    assert b"put back 2" in done.stdout and b"passed over 1 that never were records" in done.stderr
     worker = plant.worker()
     until(lambda: worker.total("feedback_items") == ITEMS + 1, what=worker.output)
     until(lambda: worker.total("feedback_dead_letters_total") == 1)
