@@ -159,10 +159,13 @@ def test_topics_are_made_with_their_partitions_and_retention(kafka_bootstrap: st
     with Plant(tmp_path, kafka_bootstrap, kafka=lines, session_timeout_s=6) as plant:
         plant.worker()
         with admin(plant.settings.kafka) as client:
-            for topic, hours in zip(Topics.of(plant.settings.kafka), (5, 6, 7), strict=True):
+            topics = Topics.of(plant.settings.kafka)
+            for topic, hours in ((topics.raw, 5), (topics.scored, 6), (topics.dead, 7)):
                 assert len(client.starts(topic.name)) == 3
                 found = client._client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name)])
                 assert f"'{hours * 3_600_000}'" in repr(found), found
+            found = client._client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topics.alerts.name)])
+            assert "'compact'" in repr(found), found
 
 
 @pytest.mark.kafka
