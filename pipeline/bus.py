@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
@@ -21,6 +22,7 @@ from pipeline.topics import Topic, Topics
 log = logging.getLogger("ovoz.bus")
 
 CONNECT_TIMEOUT_S: Final = 5.0
+ENDS_TIMEOUT_S: Final = 15.0
 MAX_RECORD_BYTES: Final = 8_000_000
 
 
@@ -179,7 +181,7 @@ class Admin:
         """(first kept offset, offset after the last) by partition.
 
         The end is found by reading on from what ListOffsets says, which on the embedded broker is only the
-        start of its last batch.
+        start of its last batch, to the high watermark that fetches tell. Raises BrokerAway when they do not.
         """
         keys = self._partitions(topic)
         last = self._client.list_partition_offsets({key: OffsetSpec.LATEST for key in keys})
@@ -188,8 +190,11 @@ class Admin:
             consumer.assign(keys)
             for key in keys:
                 consumer.seek(key, last[key].offset)
-            while consumer.poll(timeout_ms=150, max_records=10_000):
-                pass
+            deadline = time.monotonic() + ENDS_TIMEOUT_S
+            while not all(_at_end(consumer, key) for key in keys):
+                if time.monotonic() > deadline:
+                    raise BrokerAway(f"{self._kafka.bootstrap}: no end of {topic} within {ENDS_TIMEOUT_S:g} s")
+                consumer.poll(timeout_ms=150, max_records=10_000)
             marks = {key.partition: consumer.position(key) for key in keys}
         finally:
             consumer.close()
@@ -209,6 +214,12 @@ class Admin:
         if description["error_code"] != 0:
             raise BrokerAway(f"{self._kafka.bootstrap}: topic {topic} is not there")
         return description  # type: ignore[no-any-return]
+
+
+def _at_end(consumer: Any, key: Any) -> bool:
+    """Whether a fetch has answered for the partition, and all before its high watermark is read."""
+    high = consumer.highwater(key)
+    return high is not None and consumer.position(key) >= high
 
 
 class admin:
