@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -26,7 +27,8 @@ def commands() -> str:
     """docs/commands.md: the help of every command, as the terminal shows it."""
     parts = [_HEAD]
     for path, command in _walk("ovoz", ovoz, None):
-        with click.Context(command, info_name=path, max_content_width=100, terminal_width=100) as context:
+        settings: dict[str, Any] = {**ovoz.context_settings, "max_content_width": 100, "terminal_width": 100}
+        with click.Context(command, info_name=path, **settings) as context:
             parts.append(f"\n## {path}\n\n```text\n{command.get_help(context)}\n```\n")
     return "".join(parts)
 
