@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := pipeline connectors models alerts benchmarks tests deploy
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format docs clean
+.PHONY: help demo test test-slow test-long lint format docs clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -37,10 +37,13 @@ demo: $(VENV)/.base  ## run the demo; Ctrl-C ends it
 	@$(BIN)/ovoz demo $(ARGS)
 
 test: $(VENV)/.test  ## run the tests (ARGS="tests/unit -x")
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not long" $(ARGS)
 
 test-slow: $(VENV)/.test  ## run the longer proofs
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-long: $(VENV)/.test  ## run what takes many minutes (fifty deaths of a worker during an incident)
+	$(BIN)/python -m pytest -m long $(ARGS)
 
 lint: $(VENV)/.test  ## formatting, types, import rules
 	$(BIN)/ruff check $(SOURCES)

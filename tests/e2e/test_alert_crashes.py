@@ -20,7 +20,7 @@ from tests.e2e.test_alertmanager import Peer, program, until
 from tests.plant import Plant
 from tests.store import feedback
 
-pytestmark = [pytest.mark.prometheus, pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.prometheus, pytest.mark.long, pytest.mark.timeout(1500)]
 
 KILLS = 50
 RESTARTS_AT = (15, 35)
