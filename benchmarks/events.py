@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import orjson
-
 from connectors.feedback import parse
 from models.classifier import Classifier
 from pipeline.codec import encode_feedback
@@ -140,8 +138,3 @@ def windows(cells: dict[Any, tuple[int, int]], at: datetime) -> dict[tuple[str, 
             if last - minutes < minute <= last:
                 sums[source, topic, sentiment, name] += count
     return dict(sums)
-
-
-def json_lines(sent: Sequence[Event]) -> bytes:
-    """The readable items as JSON lines."""
-    return b"".join(orjson.dumps(event.item) + b"\n" for event in sent if event.item is not None)

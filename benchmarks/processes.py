@@ -11,12 +11,23 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 START_S: Final = 90.0
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 SAMPLE: Final = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def end(process: subprocess.Popen[Any]) -> None:
+    """End a process that may have ended already: asked first, killed after 10 s."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 class Running:
@@ -67,13 +78,7 @@ class Running:
 
     def stop(self) -> None:
         """End it, at the latest after 10 s."""
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        end(self._process)
 
     def _read(self) -> None:
         assert self._process.stdout is not None

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from connectors.connector import Item, Rating, Survey
+from connectors.connector import Item, Permanent, Rating, Survey
 from connectors.feedback import instant
 from connectors.fields import Fields, Unreadable
 from connectors.timestamp import micros
@@ -26,6 +26,12 @@ _FALSE: Final = frozenset({"false", "0", "no", ""})
 def unknown_targets(fields: Mapping[str, str]) -> list[str]:
     """Names in a mapping's table that no item has."""
     return sorted(set(fields) - set(TARGETS))
+
+
+def check(fields: Mapping[str, str]) -> None:
+    """Raises Permanent when the table names what no item has."""
+    if unknown := unknown_targets(fields):
+        raise Permanent(f"fields: no item has {', '.join(unknown)}; known: {', '.join(TARGETS)}")
 
 
 def item(

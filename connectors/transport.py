@@ -147,11 +147,7 @@ class Http:
         opening = self._open("GET", url, params, headers, None, None, None, timeout=None)
         try:
             async with AsyncExitStack() as stack:
-                try:
-                    async with asyncio.timeout(self.timeout_s):
-                        response = await stack.enter_async_context(opening)
-                except TimeoutError:
-                    raise Retryable(f"{where} did not answer within {self.timeout_s:g} s") from None
+                response = await self._opened(stack, opening, where)
                 found = {name.lower(): value for name, value in response.headers.items()}
                 if response.status >= 300:
                     raw = await _read(response, where)
@@ -180,19 +176,15 @@ class Http:
         asked = None if params is None else {name: str(value) for name, value in params.items()}
         try:
             async with AsyncExitStack() as stack:
-                async with asyncio.timeout(self.timeout_s):
-                    socket = await stack.enter_async_context(
-                        self.session.ws_connect(
-                            url,
-                            params=asked,
-                            headers={"User-Agent": _USER_AGENT, **(headers or {})},
-                            max_msg_size=max_frame,
-                            timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
-                        )
-                    )
+                opening = self.session.ws_connect(
+                    url,
+                    params=asked,
+                    headers={"User-Agent": _USER_AGENT, **(headers or {})},
+                    max_msg_size=max_frame,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
+                )
+                socket = await self._opened(stack, opening, where)
                 yield _messages(socket, where, silence_s)
-        except TimeoutError:
-            raise Retryable(f"{where} did not answer within {self.timeout_s:g} s") from None
         except aiohttp.WSServerHandshakeError as error:
             if error.status in expect:
                 raise Handshake(error.status) from None
@@ -200,6 +192,14 @@ class Http:
             raise verdict(error.status, found, b"", where, now=self.now(), retryable=()) from None
         except (aiohttp.ClientError, OSError) as error:
             raise Retryable(f"{where}: the stream broke off: {_plain(error)}") from None
+
+    async def _opened(self, stack: AsyncExitStack, opening: Any, where: str) -> Any:
+        """What a long answer or a WebSocket is read from. Retryable when it does not open in time."""
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                return await stack.enter_async_context(opening)
+        except TimeoutError:
+            raise Retryable(f"{where} did not answer within {self.timeout_s:g} s") from None
 
     def _open(
         self,

@@ -42,7 +42,6 @@ from pipeline.topics import Topics, workspace_partition
 
 log = logging.getLogger("ovoz.worker")
 
-STAGES: Final = ("classify", "fold", "all")
 STOP_TIMEOUT_S: Final = 4.0
 TICK_S: Final = 1.0
 RULES_S: Final = 1.0

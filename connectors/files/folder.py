@@ -62,9 +62,7 @@ class FolderConnector:
     def __init__(self, config: Folder, context: Context) -> None:
         self._config = config
         self._now = context.now
-        unknown = mapping.unknown_targets(config.fields or {})
-        if unknown:
-            raise Permanent(f"fields: no item has {', '.join(unknown)}; known: {', '.join(mapping.TARGETS)}")
+        mapping.check(config.fields or {})
 
     async def pages(self, cursor: Cursor | None, *, follow: bool) -> AsyncIterator[Page]:
         """See `Reader.pages`. Files in the order of their last change; a page has at most PAGE_ROWS rows."""

@@ -67,9 +67,7 @@ class KafkaConnector:
     def __init__(self, config: KafkaTopic, context: Context) -> None:
         self._config = config
         self._now = context.now
-        unknown = mapping.unknown_targets(config.fields or {})
-        if unknown:
-            raise Permanent(f"fields: no item has {', '.join(unknown)}; known: {', '.join(mapping.TARGETS)}")
+        mapping.check(config.fields or {})
 
     async def pages(self, cursor: Cursor | None, *, follow: bool) -> AsyncIterator[Page]:
         """See `Reader.pages`. Without a cursor it begins at the end, and says so by an empty page first."""

@@ -17,7 +17,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DONE: Final = 0
 FAILED: Final = 1
-USAGE: Final = 2
 INTERRUPTED: Final = 130
 
 

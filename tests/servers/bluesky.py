@@ -25,6 +25,7 @@ import aiohttp
 import cbor2
 from aiohttp import web
 
+from benchmarks.processes import end
 from benchmarks.servers import free_port
 from tests.servers import SERVERS, missing
 
@@ -83,12 +84,7 @@ class Pds:
 
     def stop(self) -> None:
         """End it."""
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process)
 
     def _call(self, method: str, body: dict[str, Any], account: Account | None = None) -> Any:
         headers = {"Content-Type": "application/json"}

@@ -10,6 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from benchmarks.processes import end
 from benchmarks.servers import free_port
 from tests.servers import missing
 
@@ -94,12 +95,7 @@ class Dovecot:
 
     def stop(self) -> None:
         """End it and its helpers."""
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process)
 
 
 def _listens(port: int) -> bool:

@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from benchmarks.processes import end
 from benchmarks.servers import free_port
 from tests.servers import SERVERS, missing
 
@@ -86,12 +87,7 @@ class Synapse:
 
     def stop(self) -> None:
         """End it."""
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process)
 
     def _healthy(self) -> bool:
         try:
