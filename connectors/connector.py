@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, Protocol, runtime_checkable
 Mode = Literal["poll", "stream", "webhook"]
 Kind = Literal["reviews", "chat", "social", "mail", "surveys", "crm", "files"]
 Survey = Literal["nps", "csat", "ces"]
-Turn = Literal["customer_message", "agent_reply", "solved", "reopened"]
+Turn = Literal["customer_message", "agent_reply", "solved", "reopened", "deleted"]
 Cursor = Mapping[str, Any]
 """Where a connector has got to: JSON of at most MAX_CURSOR_BYTES that only its maker reads."""
 
@@ -44,7 +44,8 @@ class Item:
     `external_id` is the service's own and never changes; of two versions the greater counts. `version` is
     in microseconds since 1970 where it is a time. `created_at` is when the customer spoke, not when the
     service told. `conversation_id` and `turn` tell what happened in a conversation: with no text of a
-    customer (an agent's reply, a ticket solved) it is an event, which is kept but not scored.
+    customer (an agent's reply, a ticket solved) it is an event, which is kept but not scored. The turn `deleted` takes
+    back the whole conversation, whatever of it came before or comes later (see `taken_back`).
     `author` is the customer's name or handle, in clear; the driver hashes it.
     """
 
@@ -61,6 +62,14 @@ class Item:
     url: str | None = None
     conversation_id: str | None = None
     turn: Turn | None = None
+
+
+def taken_back(conversation_id: str, at: datetime, version: int) -> Item:
+    """A whole conversation was deleted at the service, and its messages can no longer be named one by one."""
+    return Item(
+        external_id=f"{conversation_id}:deleted", created_at=at, version=version, conversation_id=conversation_id,
+        turn="deleted",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,9 @@ from typing import Any, Final
 
 SURVEYS: Final = {"nps": (0.0, 10.0), "csat": (1.0, 5.0), "ces": (1.0, 7.0)}
 """Kinds of survey, each with the scale it has where none is stated."""
-TURNS: Final = ("customer_message", "agent_reply", "solved", "reopened")
+DELETED: Final = "deleted"
+"""The turn that takes back a whole conversation: what was said in it until then, also what comes in later."""
+TURNS: Final = ("customer_message", "agent_reply", "solved", "reopened", DELETED)
 CHANNELS: Final = ("review", "chat", "social", "email", "survey", "crm", "other")
 MAX_TEXT_CHARS: Final = 10_000
 MAX_ID_CHARS: Final = 512
@@ -52,7 +54,7 @@ class Feedback:
     `feedback_id` = source:instance:external_id is its identity; of two versions of one identity the
     greater `version` counts. `created_at` is the event time (when the customer spoke, UTC),
     `received_at` when Ovoz took it in. `rating` is scaled to 0..1. `turn` says what happened in the
-    conversation `conversation_id` (one of TURNS).
+    conversation `conversation_id` (one of TURNS; `deleted` takes the whole conversation back).
     """
 
     source: str
@@ -84,6 +86,13 @@ class Feedback:
         They are kept, and counted as no item.
         """
         return not self.deleted and self.turn in (None, "customer_message") and bool(self.text.strip())
+
+    @property
+    def conversation(self) -> tuple[str, str, str] | None:
+        """Identity of the conversation: workspace, `source:instance:` and the service's id of it."""
+        if self.conversation_id is None:
+            return None
+        return self.workspace, f"{self.source}:{self.instance}:", self.conversation_id
 
     @property
     def feedback_id(self) -> str:

@@ -60,7 +60,8 @@ class Declaration:
 
     `cursor`: what resuming can and cannot bring back. `limits`: what the service does not give; `sample`
     where what it gives is a sample of what was said and not the stream of it. `every_s`: seconds between
-    polls that the service's quota bears. `source`: the vendor's own documentation.
+    polls that the service's quota bears. `repeats_s`: for so long the service repeats a webhook's request that was
+    not taken. `source`: the vendor's own documentation.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Declaration:
     build: Callable[[Any, Context], Connector]
     sample: bool = False
     every_s: float = 60.0
+    repeats_s: float = 0.0
 
 
 class UnknownConnector(LookupError):
@@ -94,6 +96,7 @@ def connector(
     config: type[Any],
     sample: bool = False,
     every_s: float = 60.0,
+    repeats_s: float = 0.0,
 ) -> Callable[[type[Any]], type[Any]]:
     """Declare the class below: it is built as `cls(config, context)`."""
 
@@ -101,6 +104,7 @@ def connector(
         _declared[name] = Declaration(
             name=name, title=title, kind=kind, channel=channel, modes=modes, cursor=cursor, limits=limits,
             source=source, config=config, build=cls, sample=sample, every_s=every_s,
+            repeats_s=repeats_s,
         )  # fmt: skip
         return cls
 

@@ -31,6 +31,11 @@ class Built:
         """Seconds from one poll to the next."""
         return self.table.every_s or self.declaration.every_s
 
+    @property
+    def repeated_s(self) -> float:
+        """Seconds for which the service repeats a webhook's request that was not taken."""
+        return self.declaration.repeats_s if self.table.repeats_s is None else self.table.repeats_s
+
 
 def build(table: Connector, context: Context, environ: Mapping[str, str]) -> Built:
     """Build what a table describes. Raises SettingsError with every fault in it."""

@@ -32,6 +32,8 @@ def config(declared: Declaration) -> str:
     ]
     if "poll" in declared.modes:
         lines.append(f"# every = {toml(_every(declared.every_s))}  # from one poll to the next")
+    if "webhook" in declared.modes:
+        lines.append(f"# repeats = {toml(_every(max(declared.repeats_s, 1.0)))}  # for so long the service calls again")
     if len(declared.modes) > 1:
         lines.append(f"# modes = {toml(list(declared.modes))}  # only some of them")
     if "webhook" in declared.modes:
@@ -126,7 +128,9 @@ _INDEX_END: Final = """
   (wrong credentials) stops that connector with one message while the others go on.
 - **Webhooks** are mounted at `/v1/hooks/<name>`. Set `[ingest] public_url` where a proxy stands before them. They are
   answered only once the broker has what they brought; what takes longer than 2.5 s is answered 503, so that the
-  service repeats it.
+  service repeats it. Where nothing but the webhook brings what was said, a time in which no process was open to it
+  for longer than the service repeats its calls (`repeats`, as far as it is known) is such a gap, however the last
+  process ended.
 - **Secrets** stand in the settings as `env:NAME` or `file:PATH` only.
 - **Personal data** is taken out before the first write, as `[privacy]` says.
 - **Several processes** may run the same settings: one at a time drives each connector (`[ingest] lease_s`), all take

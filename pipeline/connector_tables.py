@@ -11,7 +11,7 @@ from pipeline.pace import seconds
 from pipeline.settings import HOOK_BODY_BYTES, Connector, Fault
 from pipeline.settings_kinds import kind_of, seen
 
-RESERVED: Final = ("use", "name", "workspace", "every", "modes", "max_body_bytes")
+RESERVED: Final = ("use", "name", "workspace", "every", "repeats", "modes", "max_body_bytes")
 MODES: Final = ("poll", "stream", "webhook")
 MAX_BODY: Final = 16 * 2**20
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}\Z")
@@ -63,12 +63,13 @@ def _table(entry: Mapping[str, Any], index: int, at: Callable[..., str]) -> tupl
     workspace = entry.get("workspace", "default")
     if not isinstance(workspace, str) or not _NAME.match(workspace):
         wrong("workspace", _NAME_EXPECTED, 'workspace = "default"')
-    every_s = None
-    if "every" in entry:
-        try:
-            every_s = seconds(entry["every"])
-        except ValueError as error:
-            wrong("every", str(error).removeprefix("must be ").replace("must lie", "a time"), 'every = "5m"')
+    times: dict[str, float] = {}
+    for key in ("every", "repeats"):
+        if key in entry:
+            try:
+                times[key] = seconds(entry[key])
+            except ValueError as error:
+                wrong(key, str(error).removeprefix("must be ").replace("must lie", "a time"), f'{key} = "5m"')
     modes = entry.get("modes", [])
     if not isinstance(modes, list) or not set(map(str, modes)) <= set(MODES) or ("modes" in entry and not modes):
         wrong("modes", f"some of {', '.join(MODES)}", 'modes = ["poll"]')
@@ -79,7 +80,8 @@ def _table(entry: Mapping[str, Any], index: int, at: Callable[..., str]) -> tupl
         return None, faults
     return (
         Connector(
-            use=use, name=str(name), workspace=workspace, every_s=every_s, modes=tuple(modes),
+            use=use, name=str(name), workspace=workspace, modes=tuple(modes),
+            every_s=times.get("every"), repeats_s=times.get("repeats"),
             max_body_bytes=limit, options={key: entry[key] for key in entry if key not in RESERVED},
             origins={key: at(index, key) for key in entry} | {"": at(index)},
         ),

@@ -23,10 +23,11 @@ from pipeline.connector_metrics import ConnectorMetrics, OneConnector
 from pipeline.follow import Follower, Means
 from pipeline.hooks import Hooks
 from pipeline.patience import persist
+from pipeline.presence import BEAT_S, REASON, SLACK, Presence
 from pipeline.redact import Redactor
 from pipeline.settings import Settings, SettingsError
 from pipeline.sink import Sink
-from pipeline.store.connectors import ConnectorStore
+from pipeline.store.connectors import ConnectorStore, Ear, Run
 from pipeline.store.engine import StoreAway, connect, prepare
 
 log = logging.getLogger("ovoz.connectors")
@@ -59,6 +60,8 @@ class Drive:
         self._stack = AsyncExitStack()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._built: list[tuple[Built, OneConnector]] = []
+        self._ears: dict[Run, tuple[Built, OneConnector]] = {}
+        self._presence = Presence()
 
     async def __aenter__(self) -> Drive:
         found = [fault for table in self._settings.connector for fault in faults(table, self._environ)]
@@ -112,6 +115,12 @@ class Drive:
             context = Context(http=Http(session, self._now), now=self._now)
             self._built.append((build(table, context, self._environ), metrics))
         self.hooks = Hooks(self._built, self._means, settings.ingest.public_url)
+        # What is asked too makes up by itself for what a webhook did not take.
+        self._ears = {
+            Run(source=built.origin.source, instance=built.origin.instance): (built, metrics)
+            for built, metrics in self._built
+            if built.receiver is not None and built.reader is None
+        }
 
     def start(self) -> None:
         """Begin to follow; returns at once."""
@@ -120,6 +129,8 @@ class Drive:
     async def _run(self) -> None:
         await self._means.keep(prepare, self._engine)
         self._spawn(self._renew())
+        if self._ears:
+            self._spawn(self._listen())
         for built, metrics in self._built:
             if built.reader is not None:
                 self._spawn(self._follow(built, metrics))
@@ -136,10 +147,32 @@ class Drive:
             await asyncio.sleep(self._settings.ingest.lease_s / 3)
             await self._means.keep(self._means.store.renew, now=self._now())
 
-    def _spawn(self, work: Any) -> None:
+    async def _listen(self) -> None:
+        """Note which webhooks are open. That they are is watched while the database is away, too."""
+        noting: asyncio.Task[Any] | None = None
+        while True:
+            now = self._now()
+            since = self._presence.seen([run for run in self._ears if self.hooks.open(run.instance)], now)
+            if noting is None or noting.done():
+                noting = self._spawn(self._means.keep(self._hear, since, now))
+            await asyncio.sleep(BEAT_S)
+
+    def _hear(self, since: Mapping[Run, datetime], now: datetime) -> None:
+        ears = [
+            Ear(run=run, workspace=built.origin.workspace, since=since[run],
+                repeated=timedelta(seconds=built.repeated_s) + SLACK)
+            for run, (built, _) in self._ears.items() if run in since
+        ]  # fmt: skip
+        for run, gap in self._means.store.hear(ears, now=now, reason=REASON):
+            self._ears[run][1].count("gaps")
+            log.warning("webhook of %s %r has a gap from %s to %s: %s", run.source, run.instance, gap.since, gap.until,
+                        gap.reason)  # fmt: skip
+
+    def _spawn(self, work: Any) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -45,6 +45,10 @@ class Hooks:
     def __iter__(self) -> Iterable[str]:
         return iter(self._hooks)
 
+    def open(self, name: str) -> bool:
+        """Whether the webhook of this name takes deliveries."""
+        return name in self._hooks and self._hooks[name].open
+
     def __len__(self) -> int:
         return len(self._hooks)
 
@@ -79,6 +83,11 @@ class Hook:
         self._said: dict[str, float] = {}
         self._unsaid: dict[str, int] = defaultdict(int)
         self._stopped = False
+
+    @property
+    def open(self) -> bool:
+        """Whether it takes deliveries: it has not stopped, and the broker is there."""
+        return not self._stopped and self._means.sink.open
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Within the time that the strictest service gives; a request that comes to nothing asks to be repeated."""

@@ -80,6 +80,10 @@ WORKER: Final = (
         "feedback_language_items", "Live items of the window by language and channel.",
         "language", "channel", "sentiment", "window",
     ),
+    _stored(
+        "feedback_window_missing_seconds", "How much of the window lies in gaps of a source.",
+        "source", "window",
+    ),
     _stored("feedback_alert_active", "Alerts firing now.", "rule", "topic", "severity"),
     _stored("feedback_source_last_event_timestamp_seconds", "Event time of the newest item.", "source"),
     _stored("feedback_source_last_success_timestamp_seconds", "When an item was last counted.", "source"),
@@ -258,6 +262,11 @@ class _Stored(Collector):
             if count:
                 spoken[self._language(language), *rest] += count
         emit("feedback_language_items", spoken)
+        missing: dict[tuple[str, ...], float] = {}
+        for (source, window), missing_s in shown.missing_s.items():
+            named = (self._source(source), window)
+            missing[named] = max(missing_s, missing.get(named, 0.0))
+        emit("feedback_window_missing_seconds", missing)
         active: Count[tuple[str, ...]] = Count()
         for alert in shown.firing:
             labels = dict(alert.labels)

@@ -227,6 +227,7 @@ class Connector:
     name: str
     workspace: str = "default"
     every_s: float | None = None
+    repeats_s: float | None = None
     modes: tuple[str, ...] = ()
     max_body_bytes: int = HOOK_BODY_BYTES
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -21,6 +21,11 @@ class Sink:
         self._bus = bus
         self._dead = dead_topic
 
+    @property
+    def open(self) -> bool:
+        """Whether the broker acknowledges."""
+        return self._publisher.away is None
+
     async def put(self, converted: Converted) -> None:
         """Return once the broker has everything; waits while it is away or has too much to do."""
         raw, dead = converted.raw(), converted.dead()

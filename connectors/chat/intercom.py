@@ -9,7 +9,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from connectors import hook, signature
-from connectors.connector import Cursor, Delivery, Item, Page, Rating, Request, Skipped, Turn
+from connectors.connector import Cursor, Delivery, Item, Page, Rating, Request, Skipped, Turn, taken_back
 from connectors.fields import Fields, Unreadable, each, need, plain, skip
 from connectors.option import Secret, option
 from connectors.recent import Changed, Recent, changes, sift
@@ -51,8 +51,8 @@ class Intercom:
     limits=(
         "Each conversation that changed is one more request.",
         "What is said by bots and in internal notes is left out.",
-        "Parts that were redacted are deleted; a conversation deleted whole is not told by search, and by webhook "
-        "only its first message can be named.",
+        "Parts that were redacted are deleted. That a conversation was deleted is told by webhook only "
+        "(conversation.deleted); everything said in it is then taken back.",
         "That ratings come by webhook (conversation.rating.added) and how the rate limit's headers are named could "
         "not be confirmed in Intercom's documentation; polling does not depend on the first.",
     ),
@@ -126,8 +126,7 @@ class IntercomConnector:
         if topic == "conversation.deleted":
             key = hook.understood(lambda body: body.key("data.item.id"), told)
             at = request.received_at
-            gone = Item(external_id=f"{key}:source", created_at=at, version=micros(at), deleted=True)
-            return Delivery(items=(gone,), delivery_id=delivery)
+            return Delivery(items=(taken_back(key, at, micros(at)),), delivery_id=delivery)
         if not topic.startswith("conversation."):
             return Delivery(delivery_id=delivery)
         items, skipped = hook.understood(lambda body: parse(body.get("data.item")), told)

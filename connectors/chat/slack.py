@@ -55,6 +55,7 @@ class Slack:
     ),
     source="https://docs.slack.dev/apis/events-api",
     config=Slack,
+    repeats_s=360.0,
 )
 class SlackConnector:
     """See the declaration."""

@@ -56,6 +56,7 @@ class Telegram:
     source="https://core.telegram.org/bots/api",
     config=Telegram,
     every_s=2.0,
+    repeats_s=86_400.0,
 )
 class TelegramConnector:
     """See the declaration."""

@@ -45,6 +45,7 @@ class WhatsApp:
     ),
     source="https://developers.facebook.com/docs/whatsapp/cloud-api/webhooks",
     config=WhatsApp,
+    repeats_s=7 * 86_400.0,
 )
 class WhatsAppConnector:
     """See the declaration."""

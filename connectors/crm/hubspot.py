@@ -65,6 +65,7 @@ class HubSpot:
     ),
     source="https://developers.hubspot.com/docs/api-reference/crm-tickets-v3/guide",
     config=HubSpot,
+    repeats_s=86_400.0,
 )
 class HubSpotConnector:
     """See the declaration."""

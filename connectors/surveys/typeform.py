@@ -58,6 +58,7 @@ class Typeform:
     source="https://www.typeform.com/developers/responses/",
     config=Typeform,
     every_s=120.0,
+    repeats_s=36_000.0,
 )
 class TypeformConnector:
     """See the declaration."""

@@ -47,12 +47,13 @@ def gather(settings: Settings, now: datetime) -> dict[str, Any]:
     """Everything that is shown, as JSON would have it; what could not be read is None."""
     from pipeline.bus import BrokerAway, admin
     from pipeline.ledger import Ledger, size
-    from pipeline.store import read
+    from pipeline.store import connectors, read
     from pipeline.store.engine import StoreAway, StoreError, connect, prepare
     from pipeline.topics import Topics
 
     seen: dict[str, Any] = {"at": now.isoformat(), "broker": "ok", "store": "ok", "lag": None, "sources": None,
-                            "unaccounted": None, "dead_letters": None, "alerts": None}  # fmt: skip
+                            "connectors": None, "gaps": None, "unaccounted": None, "dead_letters": None,
+                            "alerts": None}  # fmt: skip
     topics, ends, log = Topics.of(settings.kafka), {}, None
     try:
         with admin(settings.kafka) as client:
@@ -77,6 +78,7 @@ def gather(settings: Settings, now: datetime) -> dict[str, Any]:
                 seen["dead_letters"] = read.dead_count(connection)
                 seen["alerts"] = [dict(alert.labels) for alert in read.alerts(connection, state="firing")]
                 ledgers = read.ledgers(connection, log) if log is not None else None
+                followed, missing = connectors.progress(connection), connectors.latest_gaps(connection)
         finally:
             engine.dispose()
     except (StoreAway, StoreError) as error:
@@ -93,6 +95,30 @@ def gather(settings: Settings, now: datetime) -> dict[str, Any]:
             "per_minute_1h": state.items_1h / 60,
         }
         for state in states
+    ]
+    seen["connectors"] = [
+        {
+            "connector": one.run.source,
+            "name": one.run.instance,
+            "run": one.run.purpose,
+            "state": one.state,
+            "message": one.message,
+            "last_success": one.last_success and one.last_success.isoformat(),
+            "last_event": one.last_event and one.last_event.isoformat(),
+            "items": one.items,
+        }
+        for one in followed
+    ]
+    seen["gaps"] = [
+        {
+            "workspace": one.workspace,
+            "connector": one.source,
+            "name": one.instance,
+            "since": one.since.isoformat(),
+            "until": one.until.isoformat(),
+            "reason": one.reason,
+        }
+        for one in missing
     ]
     if ledgers is not None:
         accounts = {partition: ledgers[partition][0] if partition in ledgers else Ledger(low=0) for partition in ends}
@@ -131,6 +157,20 @@ def _print(seen: dict[str, Any]) -> None:
             rates = [f"{state[f'per_minute_{span}']:.1f}" for span in ("1m", "5m", "1h")]
             table.add_row(f"{state['workspace']}/{state['source']}", *rates, state["last_event"][:19] + "Z")
         console.print(table)
+    if seen["connectors"]:
+        table = _table("Connectors", "connector", "run", "state", "items", "last answer", "last event")
+        for one in seen["connectors"]:
+            times = [one[key][:19] + "Z" if one[key] else "never" for key in ("last_success", "last_event")]
+            table.add_row(f"{one['connector']}/{one['name']}", one["run"], one["state"], f"{one['items']:,}", *times)
+        console.print(table)
+    for one in seen["connectors"] or ():
+        if one["message"]:
+            line = f"{one['connector']}/{one['name']} {one['state']}: {one['message']}"
+            console.print(one_line(line, 400), markup=False, highlight=False)
+    for one in seen["gaps"] or ():
+        begin, end = f"{one['since'][:19]}Z", f"{one['until'][:19]}Z"
+        line = f"gap of {one['connector']}/{one['name']} from {begin} to {end}: {one['reason']}"
+        console.print(one_line(line, 400), markup=False, highlight=False)
     unknown = "unknown"
     unaccounted = unknown if seen["unaccounted"] is None else f"{seen['unaccounted']:,}"
     letters = unknown if seen["dead_letters"] is None else f"{seen['dead_letters']:,}"

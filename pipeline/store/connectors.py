@@ -18,8 +18,9 @@ import sqlalchemy as sa
 from connectors.connector import Cursor, Gap
 from pipeline.store import schema
 from pipeline.store.engine import insert, transaction
-from pipeline.store.rows import micros, moment
+from pipeline.store.rows import EPOCH, micros, moment
 
+PATIENCE: Final = timedelta(minutes=10)
 LIVE: Final = "live"
 """The purpose of the run that follows a connector; a backfill has a name of its own."""
 
@@ -61,6 +62,19 @@ class Missing:
     since: datetime
     until: datetime
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ear:
+    """A webhook that is the only way to hear of something: it was open from `since` on, without a break.
+
+    `repeated`: for so long the sender repeats what was not taken.
+    """
+
+    run: Run
+    workspace: str
+    since: datetime
+    repeated: timedelta
 
 
 class ConnectorStore:
@@ -144,6 +158,30 @@ class ConnectorStore:
             with transaction(self._engine) as connection:
                 _note(connection, gaps, workspace, source, instance, now)
 
+    def hear(self, ears: Sequence[Ear], *, now: datetime, reason: str) -> list[tuple[Run, Gap]]:
+        """Note that these webhooks are open, and the gaps: where none was, in any process, for longer than repeated.
+
+        What is noted of a webhook is its `last_success`.
+        """
+        table, found = schema.connector, list[tuple[Run, Gap]]()
+        with transaction(self._engine) as connection:
+            for one in sorted(ears, key=lambda ear: ear.run):
+                row = {
+                    "source": one.run.source, "instance": one.run.instance, "purpose": one.run.purpose,
+                    "workspace": one.workspace, "state": "running", "message": "", "lease_us": 0, "item_count": 0,
+                }  # fmt: skip
+                connection.execute(insert(connection)(table).on_conflict_do_nothing(), [row])
+                here = _here(one.run)
+                heard = connection.scalar(sa.select(table.c.last_success_us).where(here).with_for_update())
+                if heard is not None and micros(one.since) - heard > micros(EPOCH + one.repeated):
+                    gap = Gap(since=moment(heard), until=one.since, reason=reason)
+                    _note(connection, [gap], one.workspace, one.run.source, one.run.instance, now)
+                    found.append((one.run, gap))
+                latest = max(micros(now), heard or 0)
+                values = {"last_success_us": latest, "workspace": one.workspace, "state": "running", "message": ""}
+                connection.execute(sa.update(table).where(here).values(values))
+        return found
+
     def release(self) -> None:
         """Give back every lease of this process, so that another need not wait for its end."""
         table = schema.connector
@@ -164,21 +202,45 @@ def gaps(
     if named := sorted(set(sources)):
         query = query.where(table.c.source.in_(named))
     return [
-        Missing(
-            workspace=row.workspace, source=row.source, instance=row.instance, since=moment(row.since_us),
-            until=moment(row.until_us), reason=row.reason,
-        )
-        for row in connection.execute(query.order_by(table.c.since_us, table.c.source, table.c.instance))
-    ]  # fmt: skip
+        _missing(row) for row in connection.execute(query.order_by(table.c.since_us, table.c.source, table.c.instance))
+    ]
 
 
-def blind(connection: sa.Connection, workspace: str, *, now: datetime, patience: timedelta) -> list[Progress]:
-    """The followed connectors of a workspace that stopped, or that no answer came from for `patience`."""
-    table = schema.connector
-    late = sa.func.coalesce(table.c.last_success_us, 0) < micros(now - patience)
-    query = sa.select(table).where(
-        table.c.workspace == workspace, table.c.purpose == LIVE, late | (table.c.state == "stopped")
+def _missing(row: Any) -> Missing:
+    return Missing(
+        workspace=row.workspace, source=row.source, instance=row.instance, since=moment(row.since_us),
+        until=moment(row.until_us), reason=row.reason,
+    )  # fmt: skip
+
+
+def latest_gaps(connection: sa.Connection, limit: int = 10) -> list[Missing]:
+    """The gaps that end last, of all workspaces, the newest first."""
+    query = sa.select(schema.gap).order_by(schema.gap.c.until_us.desc()).limit(limit)
+    return [_missing(row) for row in connection.execute(query)]
+
+
+def blinded(
+    connection: sa.Connection, workspaces: Sequence[str], *, since: datetime, until: datetime
+) -> dict[str, int]:
+    """By source, the microseconds of a time that lie in its gaps, each counted once."""
+    table, reached, sums = schema.gap, dict[str, int](), dict[str, int]()
+    query = sa.select(table.c.source, table.c.since_us, table.c.until_us).where(
+        table.c.workspace.in_(workspaces), table.c.until_us > micros(since), table.c.since_us < micros(until)
     )
+    for row in connection.execute(query.order_by(table.c.since_us)):
+        begin = max(row.since_us, micros(since), reached.get(row.source, 0))
+        reached[row.source] = end = max(begin, min(row.until_us, micros(until)))
+        sums[row.source] = sums.get(row.source, 0) + end - begin
+    return sums
+
+
+def blind(connection: sa.Connection, workspace: str, *, now: datetime) -> list[Progress]:
+    """The connectors of a workspace that a process has, and that stopped or have failed for PATIENCE."""
+    table = schema.connector
+    driven = table.c.lease_us > micros(now - PATIENCE)
+    late = sa.func.coalesce(table.c.last_success_us, 0) < micros(now - PATIENCE)
+    failing = (table.c.state == "stopped") | ((table.c.state == "backing_off") & late)
+    query = sa.select(table).where(table.c.workspace == workspace, table.c.purpose == LIVE, driven, failing)
     return [_progress(row) for row in connection.execute(query.order_by(table.c.source, table.c.instance))]
 
 

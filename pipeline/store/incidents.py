@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from alerts.alert import Alert, Sample
 from alerts.engine import Engine, Evaluation, Key, Transition
 from alerts.series import State
-from pipeline.store import schema
+from pipeline.store import connectors, schema
+from pipeline.store.connectors import Missing
 from pipeline.store.engine import insert
 from pipeline.store.rows import micros
 
@@ -23,13 +24,17 @@ Pending = tuple[Alert, int]
 """An alert and the revision of it."""
 
 RESOLVED_REPOSTS: Final = timedelta(minutes=15)
+BEFORE_ALERT: Final = timedelta(hours=1)
+"""What is missing of so long before an alert began is told with it."""
+MAX_MISSING: Final = 3
 
 
 def observe(connection: sa.Connection, engine: Engine, samples: Sequence[Sample]) -> tuple[Transition, ...]:
     """Feed new items to the detectors: which alerts came into which status."""
     keys = sorted({key for sample in samples for key in engine.series_keys(sample)})
     states = _states(connection, keys)
-    return _save(connection, engine, engine.evaluate(samples, states, max(sample.at for sample in samples)))
+    now = max(sample.at for sample in samples)
+    return _save(connection, engine, engine.evaluate(samples, states, now), now)
 
 
 def tick(
@@ -53,7 +58,7 @@ def tick(
     evaluation = engine.tick(known, alerts, now, behind=behind)
     if review:
         evaluation = replace(evaluation, states={**known, **evaluation.states})
-    return _save(connection, engine, evaluation)
+    return _save(connection, engine, evaluation, now)
 
 
 def due(
@@ -185,8 +190,35 @@ def _blind(connection: sa.Connection, engine: Engine, evaluation: Evaluation) ->
     return blind
 
 
-def _save(connection: sa.Connection, engine: Engine, evaluation: Evaluation) -> tuple[Transition, ...]:
+def _unheard(connection: sa.Connection, evaluation: Evaluation, now: datetime) -> dict[str, list[Missing]]:
+    """By workspace, what is known to be missing of the last hour before each alert, and connectors that are stopped.
+
+    A gap ends as it is recorded; who is stopped or fails is missing from its last answer on.
+    """
+    starts: dict[str, datetime] = {}
+    for alert in evaluation.alerts:
+        starts[alert.workspace] = min(alert.starts_at, starts.get(alert.workspace, now))
+    found = {}
+    for name, start in starts.items():
+        found[name] = connectors.gaps(connection, name, since=start - BEFORE_ALERT, until=now)
+        found[name] += [
+            Missing(workspace=name, source=one.run.source, instance=one.run.instance, since=one.last_success or start,
+                    until=now, reason=one.message or one.state)
+            for one in connectors.blind(connection, name, now=now)
+        ]  # fmt: skip
+    return found
+
+
+def _told(one: Missing) -> str:
+    begin, end = (f"{at:%Y-%m-%d %H:%M}" for at in (one.since, one.until))
+    return f"{one.source} {one.instance} from {begin} to {end} UTC: {one.reason}"
+
+
+def _save(
+    connection: sa.Connection, engine: Engine, evaluation: Evaluation, now: datetime
+) -> tuple[Transition, ...]:
     blind = _blind(connection, engine, evaluation)
+    unheard = _unheard(connection, evaluation, now)
     if evaluation.states:
         upsert = insert(connection)(schema.detector)
         rows = []
@@ -202,9 +234,13 @@ def _save(connection: sa.Connection, engine: Engine, evaluation: Evaluation) -> 
             rows,
         )
     for alert in evaluation.alerts:
-        silent = blind.get(alert.workspace, set()) - {dict(alert.labels).get("source")}
+        silent = {str(one) for one in blind.get(alert.workspace, set()) - {dict(alert.labels).get("source")}}
+        missing = [one for one in unheard.get(alert.workspace, ()) if one.until >= alert.starts_at - BEFORE_ALERT]
+        silent |= {one.source for one in missing}
         if silent and alert.state != "resolved":
-            notes = {**alert.annotations, "blind_sources": ", ".join(sorted(map(str, silent)))}
+            notes = {**alert.annotations, "blind_sources": ", ".join(sorted(silent))}
+            if missing:
+                notes["missing"] = "; ".join(map(_told, missing[-MAX_MISSING:]))
             alert = replace(alert, annotations=notes)
         row = {
             "incident": alert.incident,

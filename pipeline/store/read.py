@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any
 
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from alerts.alert import Alert
 from pipeline.ledger import Ledger
-from pipeline.store import schema
+from pipeline.store import connectors, schema
 from pipeline.store.engine import StoreAway, away
 from pipeline.store.rows import micros, moment
 from pipeline.topics import workspace_partition
@@ -35,6 +35,7 @@ class Snapshot:
     partitions: list[int] = field(default_factory=list)
     totals: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     windows: dict[tuple[str, str, str], WindowSum] = field(default_factory=dict)
+    missing_s: dict[tuple[str, str], float] = field(default_factory=dict)
     spoken: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
     firing: list[Alert] = field(default_factory=list)
     last_event: dict[str, datetime] = field(default_factory=dict)
@@ -138,6 +139,11 @@ def snapshot(
         for together in minutes.values():
             for some in chunks(together):
                 _add_windows(connection, shown, some, times[some[0]])
+    for window, minutes_long in WINDOWS_MINUTES.items():
+        for some in chunks(names):
+            begin = now - timedelta(minutes=minutes_long)
+            for name, us in connectors.blinded(connection, some, since=begin, until=now).items():
+                shown.missing_s[name, window] = max(us / 1e6, shown.missing_s.get((name, window), 0.0))
     ours = set(names)
     shown.firing = [one for one in alerts(connection, state="firing") if one.workspace in ours]
     return shown

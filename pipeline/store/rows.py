@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import orjson
 
-from pipeline.fold import Held
+from connectors.feedback import DELETED
+from pipeline.fold import Held, taken_back_until
 from pipeline.records import DeadLetter, Scored
 from pipeline.windows import Cell, minute_of
 
@@ -32,7 +33,10 @@ def item_row(scored: Scored, held: Held) -> dict[str, Any]:
     counts = cell is not None and prediction is not None
     kept = counts or held.silent
     survey = feedback.survey if kept else None
-    forgotten = cell.minute if cell else minute_of(feedback.created_at if held.silent else feedback.received_at)
+    if feedback.turn == DELETED:
+        forgotten = minute_of(taken_back_until(feedback))
+    else:
+        forgotten = cell.minute if cell else minute_of(feedback.created_at if held.silent else feedback.received_at)
     return {
         "workspace": feedback.workspace,
         "feedback_id": feedback.feedback_id,

@@ -17,13 +17,15 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from alerts.engine import Engine, Transition
-from pipeline.fold import Changes, Held, Horizon, Identity, fold
+from connectors.feedback import DELETED
+from pipeline.fold import AFTER_DELETION, Changes, Held, Horizon, Identity, Talks, fold
 from pipeline.history import sample_of
 from pipeline.ledger import Ledger, Span, runs
 from pipeline.records import DeadLetter, RawPosition, Scored
 from pipeline.store import incidents, schema
 from pipeline.store.duplicates import Marker
 from pipeline.store.engine import insert, transaction
+from pipeline.store.read import chunks
 from pipeline.store.rows import NOTHING_COUNTED, dead_row, held, item_row, micros, moment
 
 IDS_PER_QUERY: Final = 900
@@ -167,7 +169,9 @@ class Store:
         for item in scored:
             identities[item.feedback.workspace].add(item.feedback.feedback_id)
         before = _held(connection, identities) if self._safeguards.version_by_identity else {}
-        changes = fold(scored, before, horizons, late_after=self._late_after, now=now)
+        talks = _talks(connection, scored, before)
+        changes = fold(scored, before, horizons, late_after=self._late_after, now=now, talks=talks)
+        _withdraw(connection, changes)
         _write_items(connection, changes)
         _write_cells(connection, changes)
         _write_times(connection, scored, changes, now)
@@ -310,16 +314,55 @@ def _floor(now: datetime, retention: timedelta) -> int:
     return int((now - retention).timestamp() // 60)
 
 
+_LABELS: Final = ("source", "channel", "topic", "language", "sentiment", "silent")
+_HELD: Final = [schema.item.c[name] for name in ("workspace", "feedback_id", "version", "minute", "score_e6", *_LABELS)]
+
+
+def _talks(connection: sa.Connection, scored: list[Scored], before: dict[Identity, Held]) -> Talks:
+    """What is held of the batch's conversations; items of those that it deletes are added to `before`."""
+    table, talks = schema.item, Talks()
+    wanted: dict[tuple[str, bool], set[str]] = defaultdict(set)
+    for item in scored:
+        if item.feedback.conversation_id is not None:
+            for deletes in {False, item.feedback.turn == DELETED}:
+                wanted[item.feedback.workspace, deletes].add(item.feedback.conversation_id)
+    known = {item.feedback.conversation for item in scored}
+    for (name, deletes), ids in sorted(wanted.items()):
+        for some in chunks(sorted(ids), IDS_PER_QUERY):
+            query = sa.select(*_HELD, table.c.conversation_id, table.c.created_us, table.c.received_us)
+            query = query.where(table.c.workspace == name, table.c.conversation_id.in_(some))
+            for row in connection.execute(query if deletes else query.where(table.c.turn == DELETED)):
+                prefix = row.feedback_id[: row.feedback_id.index(":", len(row.source) + 1) + 1]
+                talk = (name, prefix, row.conversation_id)
+                if talk not in known:
+                    continue  # another service has a conversation of this id
+                if deletes:
+                    identity = (name, row.feedback_id)
+                    before.setdefault(identity, held(row))
+                    talks.members[identity] = (talk, moment(row.created_us))
+                else:
+                    talks.deleted[talk] = moment(row.received_us) + AFTER_DELETION
+    return talks
+
+
+def _withdraw(connection: sa.Connection, changes: Changes) -> None:
+    table = schema.item
+    if changes.withdrawn:
+        here = (table.c.workspace == sa.bindparam("b_workspace")) & (table.c.feedback_id == sa.bindparam("b_id"))
+        connection.execute(
+            sa.update(table).where(here).values({**NOTHING_COUNTED, "silent": False}),
+            [{"b_workspace": name, "b_id": identity} for name, identity in sorted(changes.withdrawn)],
+        )
+
+
 def _held(connection: sa.Connection, identities: dict[str, set[str]]) -> dict[Identity, Held]:
     table = schema.item
-    labels = ("source", "channel", "topic", "language", "sentiment", "silent")
-    columns = [table.c[name] for name in ("workspace", "feedback_id", "version", "minute", "score_e6", *labels)]
     found: dict[Identity, Held] = {}
     for name, ids in identities.items():
         wanted = sorted(ids)
         for start in range(0, len(wanted), IDS_PER_QUERY):
             some = wanted[start : start + IDS_PER_QUERY]
-            query = sa.select(*columns).where(table.c.workspace == name, table.c.feedback_id.in_(some))
+            query = sa.select(*_HELD).where(table.c.workspace == name, table.c.feedback_id.in_(some))
             for row in connection.execute(query):
                 found[row.workspace, row.feedback_id] = held(row)
     return found

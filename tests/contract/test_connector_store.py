@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from connectors.connector import Gap
-from pipeline.store.connectors import ConnectorStore, LeaseLost, Run, blind, gaps, progress
+from pipeline.store.connectors import ConnectorStore, Ear, LeaseLost, Run, blind, blinded, gaps, progress
 from pipeline.store.read import reading
 from tests.store import NOW, opened
 
@@ -115,7 +118,59 @@ def test_blind_are_the_connectors_that_stopped_or_had_no_answer(engine: sa.Engin
         store.acquire(run, "default", now=NOW)
         store.save(run, now=NOW - timedelta(minutes=ago), state=state, message=name)
     store.acquire(Run(source="trustpilot", instance="old", purpose="since 2026"), "default", now=NOW)
+    store.renew(now=NOW)
     with reading(engine) as connection:
-        found = blind(connection, "default", now=NOW, patience=timedelta(minutes=10))
-        assert [one.run.instance for one in found] == ["late", "refused"]
-        assert not blind(connection, "other", now=NOW, patience=timedelta(minutes=10))
+        assert [one.run.instance for one in blind(connection, "default", now=NOW)] == ["late", "refused"]
+        assert not blind(connection, "other", now=NOW)
+        assert not blind(connection, "default", now=NOW + timedelta(hours=1)), "nobody has them any more"
+
+
+REASON = "no webhook was open"
+
+
+def heard(engine: sa.Engine, name: str, since_s: float, now_s: float, to: str = "team") -> list[tuple[float, float]]:
+    run, since = Run(source="slack", instance=to), NOW + timedelta(seconds=since_s)
+    ear = Ear(run=run, workspace="default", since=since, repeated=timedelta(seconds=60))
+    found = process(engine, name).hear([ear], now=NOW + timedelta(seconds=now_s), reason=REASON)
+    return [((gap.since - NOW).total_seconds(), (gap.until - NOW).total_seconds()) for _, gap in found]
+
+
+def test_a_time_without_an_open_webhook_is_a_gap_if_it_is_longer_than_the_sender_repeats(engine: sa.Engine) -> None:
+    assert heard(engine, "a", 0, 0) == [], "who has never listened has missed nothing that he was told"
+    assert heard(engine, "a", 0, 5) == []
+    assert heard(engine, "b", 65, 65) == [], "60 s after the last note all was repeated"
+    assert heard(engine, "c", 126, 130) == [(65, 126)]
+    assert heard(engine, "c", 126, 135) == [], "it is noted once"
+    with reading(engine) as connection:
+        (gap,) = gaps(connection, "default", since=NOW, until=NOW + timedelta(hours=1))
+        assert (gap.source, gap.instance, gap.reason) == ("slack", "team", REASON)
+        assert blinded(connection, ["default"], since=NOW + timedelta(seconds=100), until=NOW + timedelta(hours=1)) == {
+            "slack": 26_000_000
+        }
+
+
+def test_while_another_process_was_open_there_is_no_gap(engine: sa.Engine) -> None:
+    heard(engine, "a", 0, 0)
+    for second in range(5, 300, 5):
+        heard(engine, "a", 0, second)
+    assert heard(engine, "b", 299, 299) == []
+    assert heard(engine, "a", 0, 290) == [], "a note that comes late sets nothing back"
+    assert heard(engine, "b", 350, 350) == []
+    assert heard(engine, "b", 411, 412) == [(350, 411)]
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 100), st.booleans()), max_size=12))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_exactly_the_times_in_which_nobody_noted_himself_for_longer_than_that_are_gaps(
+    engine: sa.Engine, steps: list[tuple[str, int, bool]]
+) -> None:
+    """At each step one of two processes notes that it is open: ever since its last note, or anew."""
+    to, now, last, since, expected, found = uuid.uuid4().hex, 0.0, None, dict[str, float](), [], []
+    for name, pause, anew in steps:
+        now += pause
+        since[name] = now if anew or name not in since else since[name]
+        if last is not None and since[name] - last > 60:
+            expected.append((last, since[name]))
+        found += heard(engine, name, since[name], now, to)
+        last = now
+    assert found == expected

@@ -12,8 +12,10 @@ import sqlalchemy as sa
 from alerts.engine import Engine
 from alerts.hours import Hours
 from alerts.rule import Rule
+from connectors.connector import Gap
 from pipeline.records import Scored
 from pipeline.store import incidents, schema
+from pipeline.store.connectors import ConnectorStore, Run
 from pipeline.store.read import reading
 from pipeline.store.transaction import Store
 from tests.store import LOG, NOW, arrival, opened, scored, store_on
@@ -135,3 +137,20 @@ def test_an_alert_names_the_sources_that_are_blind(engine: sa.Engine) -> None:
         (alert,) = [one for one, _ in incidents.due(connection, "x", ["default"], now=NOW, renew_after=None)
                     if one.rule == "grave"]  # fmt: skip
     assert alert.annotations["blind_sources"] == "mail"
+
+
+def test_an_alert_names_the_gaps_and_the_stopped_connectors_of_its_time(engine: sa.Engine) -> None:
+    store, hour = store_on(engine, rules=[RULE]), timedelta(hours=1)
+    listening = ConnectorStore(engine, holder="x", lease=hour)
+    for source, begin in (("slack", NOW - hour / 2), ("old", NOW - 9 * hour)):
+        gap = Gap(since=begin, until=begin + hour / 4, reason="no webhook was open")
+        listening.note([gap], workspace="default", source=source, instance="team", now=NOW)
+    run = Run(source="yelp", instance="shop")
+    listening.acquire(run, "default", now=NOW)
+    listening.save(run, now=NOW - hour, state="stopped", message="401: renew the key", success=False)
+    fold(store, 0, fire("a"))
+    with reading(engine) as connection:
+        ((alert, _),) = incidents.due(connection, "x", ["default"], now=NOW, renew_after=None)
+    assert alert.annotations["blind_sources"] == "slack, yelp"
+    assert "slack team from 2" in alert.annotations["missing"] and "no webhook was open" in alert.annotations["missing"]
+    assert "yelp shop" in alert.annotations["missing"] and "renew the key" in alert.annotations["missing"]

@@ -386,6 +386,59 @@ def test_scores_and_turns_are_kept_with_or_without_words_until_their_retention_e
     assert not [row for row in item_rows(engine) if row.survey or row.turn]
 
 
+TALK: dict[str, Any] = {"conversation_id": "t-1"}
+ENDED: dict[str, Any] = {**TALK, "turn": "deleted", "text": ""}
+
+
+def test_a_deleted_conversation_takes_all_that_was_said_in_it_and_nothing_else(engine: sa.Engine) -> None:
+    store = store_on(engine)
+    nps = {"survey": Survey(kind="nps", value=3.0, low=0.0, high=10.0), "rating": 0.3}
+    said = [scored("a", **TALK), scored("b", mood="positive", **TALK), scored("r", text="", turn="agent_reply", **TALK)]
+    others = [
+        scored("c", conversation_id="t-2"), scored("d"), scored("e", source="other", **TALK),
+        scored("f", instance="second", **TALK),
+    ]  # fmt: skip
+    store.fold([arrival(0, *said, scored("n", text="", **nps, **TALK), *others)], now=NOW)
+    assert count(engine) == 6
+    folded = store.fold([arrival(1, scored("t-1:deleted", 7, **ENDED))], now=NOW)
+    assert folded.changes.retracted == 2 and count(engine) == 4
+    rows = {row.feedback_id: row for row in item_rows(engine)}
+    for name in ("a", "b", "r", "n"):
+        row = rows[f"shop::{name}"]
+        assert (row.text, row.survey, row.turn, row.silent, row.minute) == (None, None, None, False, None), name
+    before = everything(engine)
+    store.fold([arrival(2, scored("t-1:deleted", 7, **ENDED), *said)], now=NOW)
+    assert everything(engine) | {"position": before["position"]} == before, "told and said again, nothing changes"
+
+
+def test_what_comes_in_after_its_conversation_was_deleted_stays_taken_back(engine: sa.Engine) -> None:
+    store = store_on(engine)
+    store.fold([arrival(0, scored("t-1:deleted", 7, **ENDED))], now=NOW)
+    store.fold([arrival(1, scored("a", **TALK), scored("b", conversation_id="t-2"))], now=NOW)
+    store.fold([arrival(2, scored("a", 2, mood="positive", **TALK))], now=NOW)
+    assert count(engine) == 1
+    store.prune("default", PLACE, now=NOW + RETENTION - timedelta(minutes=10))
+    store.fold([arrival(3, scored("late", minutes_ago=1, **TALK))], now=NOW + RETENTION - timedelta(minutes=10))
+    assert "shop::late" not in {row.feedback_id for row in item_rows(engine) if row.minute is not None}
+
+
+def test_in_one_batch_the_order_of_a_deletion_and_of_what_it_deletes_does_not_matter(engine: sa.Engine) -> None:
+    store = store_on(engine)
+    gone = scored("t-1:deleted", 7, **ENDED)
+    for number, batch in enumerate(([scored("a", **TALK), gone, scored("b", **TALK)], [gone, scored("c", **TALK)])):
+        store.fold([arrival(number, *batch)], now=NOW)
+        assert count(engine) == 0
+
+
+def test_a_conversation_that_goes_on_long_after_its_deletion_was_restored(engine: sa.Engine) -> None:
+    store = store_on(engine)
+    store.fold([arrival(0, scored("a", **TALK), scored("t-1:deleted", 7, **ENDED))], now=NOW)
+    later = NOW + timedelta(hours=2)
+    new = scored("b", created_at=later, received_at=later, **TALK)
+    store.fold([arrival(1, new, scored("a", **TALK))], now=later)
+    assert count(engine) == 1
+
+
 def test_a_clock_that_ran_ahead_does_not_close_a_workspace(engine: sa.Engine) -> None:
     store = store_on(engine)
     wrong = NOW + timedelta(days=400)

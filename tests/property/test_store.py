@@ -10,10 +10,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from pipeline.fold import AFTER_DELETION
 from pipeline.records import Scored
 from pipeline.store.engine import connect, prepare
 from pipeline.windows import minute_of
 from tests.store import NOW, RETENTION, arrival, books, scored, store_on
+
+TALKS = {"a": "x", "b": "x", "c": "y"}
 
 
 class Life(RuleBasedStateMachine):
@@ -59,9 +62,19 @@ class Life(RuleBasedStateMachine):
                 created_at=NOW + spoken,
                 received_at=self.now,
                 deleted=gone and age % 3 == 0,
+                conversation_id=TALKS.get(name),
             )
             items.append(self.texts.setdefault((name, version), made))
         self.log.append(items)
+        self.fold(len(self.log) - 1, len(self.log))
+
+    @rule(talk=st.sampled_from("xy"), version=st.integers(1, 9), age=st.integers(0, 3 * 24 * 60))
+    def delete_a_conversation(self, talk: str, version: int, age: int) -> None:
+        made = scored(
+            f"{talk}:deleted", version, conversation_id=talk, turn="deleted", text="",
+            created_at=self.now - timedelta(minutes=age), received_at=self.now,
+        )  # fmt: skip
+        self.log.append([self.texts.setdefault((f"{talk}:deleted", version), made)])
         self.fold(len(self.log) - 1, len(self.log))
 
     @rule(data=st.data())
@@ -95,12 +108,19 @@ class Life(RuleBasedStateMachine):
                 if held is None or held.feedback.version < item.feedback.version:
                     self.newest[item.feedback.external_id] = item
 
+    def taken_back(self, item: Scored) -> bool:
+        ended = self.newest.get(f"{item.feedback.conversation_id}:deleted")
+        return ended is not None and item.feedback.created_at <= ended.feedback.received_at + AFTER_DELETION
+
     @invariant()
     def everything_agrees(self) -> None:
         live = [
             item
             for item in self.newest.values()
-            if not item.feedback.deleted and minute_of(item.feedback.created_at) >= self.floor
+            if not item.feedback.deleted
+            and minute_of(item.feedback.created_at) >= self.floor
+            and item.feedback.turn is None
+            and not self.taken_back(item)
         ]
         assert sum(count for count, _ in books(self.engine).values()) == len(live)
 
