@@ -11,7 +11,6 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Protocol
@@ -172,56 +171,44 @@ def _retry_after_s(value: str | None) -> float | None:
     return min(max(seconds, 0.0), _MAX_RETRY_AFTER_S) if math.isfinite(seconds) else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Delivery:
-    incident: str
-    state: str
-    service: int
-
-
 class AppriseNotifier:
-    """Sends one message an alert to every Apprise URL: when it fires, and when it resolves.
+    """Sends one message an alert to one service: when it fires, and when it resolves.
 
-    Apprise has no identity: what is sent twice arrives twice. So send transitions only. Within one process
-    a service that took a message is not sent it again when another service failed and the call is repeated.
+    Apprise has no identity: what is sent twice arrives twice. So send transitions only. Within one process a
+    message that was taken is not sent again.
     """
 
-    name = "apprise"
-
-    def __init__(self, urls: Sequence[str]) -> None:
+    def __init__(self, url: str) -> None:
         """Raises ValueError for a URL that Apprise cannot use, without repeating it: it holds secrets."""
-        if not urls:
-            raise ValueError("needs at least one Apprise URL")
-        self._services = []
-        for number, url in enumerate(urls, start=1):
-            service = apprise.Apprise.instantiate(url)
-            if service is None:
-                raise ValueError(f"Apprise URL {number} ({url.partition(':')[0][:20]}://…) cannot be used")
-            self._services.append(service)
-        self._taken: OrderedDict[_Delivery, None] = OrderedDict()
+        scheme = url.partition(":")[0][:20]
+        service = apprise.Apprise.instantiate(url)
+        if service is None:
+            raise ValueError(f"an Apprise URL ({scheme}://…) cannot be used")
+        self._service = service
+        # Apprise's own mark of a service: a digest, which does not show the secrets of its URL.
+        self.name = f"{scheme}-{service.url_id()}"
+        self._taken: OrderedDict[tuple[str, str], None] = OrderedDict()
         # One thread: Apprise blocks, and messages should arrive in order.
         self._executor: ThreadPoolExecutor | None = None
 
     async def send(self, alerts: Sequence[Alert], now: datetime) -> None:
-        """Tell of `alerts`, one message each. Raises Retryable when any service did not take any of them."""
+        """Tell of `alerts`, one message each. Raises Retryable when any was not taken."""
         if self._executor is None:
             self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="apprise")
         loop = asyncio.get_running_loop()
-        missed = set()
+        missed = 0
         for alert in alerts:
-            title, body = _title(alert), _text(alert)
-            for number, service in enumerate(self._services):
-                delivery = _Delivery(alert.incident, alert.state, number)
-                if delivery in self._taken:
-                    continue
-                if await loop.run_in_executor(self._executor, _notify, service, title, body, alert.state):
-                    self._taken[delivery] = None
-                    if len(self._taken) > _REMEMBERED:
-                        self._taken.popitem(last=False)
-                else:
-                    missed.add(service.service_name or number)
+            if (alert.incident, alert.state) in self._taken:
+                continue
+            message = _title(alert), _text(alert), alert.state
+            if await loop.run_in_executor(self._executor, _notify, self._service, *message):
+                self._taken[alert.incident, alert.state] = None
+                if len(self._taken) > _REMEMBERED:
+                    self._taken.popitem(last=False)
+            else:
+                missed += 1
         if missed:
-            raise Retryable(f"not taken by {', '.join(sorted(map(str, missed)))}")
+            raise Retryable(f"{self._service.service_name} did not take {missed} of {len(alerts)} messages")
 
     async def close(self) -> None:
         """Wait for a message that is being sent, and end the thread."""
@@ -245,7 +232,7 @@ def _title(alert: Alert) -> str:
 def _text(alert: Alert) -> str:
     """The message: annotations only, whose quotes are harmless already (alerts.wording)."""
     notes = alert.annotations
-    lines = [notes.get("description", ""), notes.get("quotes", "")]
+    lines = [notes.get("repeated", ""), notes.get("description", ""), notes.get("quotes", "")]
     lines += [
         f"{word}: {notes[key]}"
         for word, key in (("Runbook", "runbook_url"), ("Dashboard", "dashboard_url"))

@@ -117,7 +117,12 @@ WORKER: Final = (
     _counter("feedback_alert_transitions_total", "Alerts that came into a state.", "rule", "state"),
     _gauge("feedback_alert_rules_valid", "Whether the rule file as it stands is in force (1) or faulty (0)."),
     _counter("feedback_alert_rules_reloads_total", "Changes of the rule file: applied or refused.", "outcome"),
-    _counter("feedback_alert_notifications_total", "Notifications by outcome.", "receiver", "outcome"),
+    _counter(
+        "feedback_alert_notifications_total",
+        "Notifications: sent, repeated after a worker's death, unknown (not repeated), retry (later), refused (never).",
+        "receiver",
+        "outcome",
+    ),
     _counter("feedback_label_overflow_total", "Label values shown as other.", "label"),
     _gauge("feedback_worker_info", "Constant 1: what this worker runs.", "version", "stage", "model"),
 )  # fmt: skip

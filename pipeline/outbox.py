@@ -6,11 +6,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 import sqlalchemy as sa
 
+from alerts.alert import Alert
 from alerts.verdict import Permanent, Retryable
 from pipeline.metrics import WorkerMetrics
 from pipeline.receivers import Receiver
@@ -23,6 +25,8 @@ log = logging.getLogger("ovoz.outbox")
 RETRY_S: Final = 2.0
 SURPRISE_S: Final = 30.0
 """Pause after a fault that no notifier should have, which may not go away by itself."""
+
+REPEATED: Final = {"repeated": "Perhaps a repetition: a worker died while it sent this, so it may have arrived before."}
 
 
 class Outbox:
@@ -53,6 +57,8 @@ class Outbox:
             pending = await loop.run_in_executor(None, self._due, now)
             if not pending:
                 return 0
+            if self._receiver.sends != "again":
+                return await self._tell_each(pending)
             await self._receiver.notifier.send([alert for alert, _ in pending], now)
             await loop.run_in_executor(None, self._delivered, pending, now)
         except Retryable as error:
@@ -70,6 +76,32 @@ class Outbox:
             return 0
         self._count("sent", len(pending))
         return len(pending)
+
+    async def _tell_each(self, pending: Sequence[incidents.Pending]) -> int:
+        """One message after the other, each noted before and after it is sent. Raises what a notifier raises."""
+        loop, sent, refusal = asyncio.get_running_loop(), 0, None
+        for alert, revision in pending:
+            claimed = await loop.run_in_executor(None, self._claim, alert)
+            if claimed == "taken":
+                continue
+            if claimed == "unfinished" and self._receiver.sends == "once":
+                log.warning("receiver %s may not have heard that %s is %s (incident %s): a worker died while it sent "
+                            "this", self._name, alert.rule, alert.state, alert.incident)  # fmt: skip
+                self._count("unknown", 1)
+            else:
+                message = alert if claimed == "free" else replace(alert, annotations=alert.annotations | REPEATED)
+                try:
+                    await self._receiver.notifier.send([message], datetime.now(UTC))
+                except Retryable as error:
+                    await loop.run_in_executor(None, self._release, alert, claimed)
+                    refusal = error
+                    continue
+                sent += 1
+                self._count("sent" if claimed == "free" else "repeated", 1)
+            await loop.run_in_executor(None, self._delivered, [(alert, revision)], datetime.now(UTC))
+        if refusal is not None:
+            raise refusal
+        return sent
 
     def _retry(self, pause_s: float, why: str) -> None:
         self._not_before_s = time.monotonic() + pause_s
@@ -110,6 +142,14 @@ class Outbox:
     def _delivered(self, told: Sequence[incidents.Pending], now: datetime) -> None:
         with transaction(self._engine) as connection:
             incidents.delivered(connection, self._name, told, now=now)
+
+    def _claim(self, alert: Alert) -> incidents.Claim:
+        with transaction(self._engine) as connection:
+            return incidents.claim(connection, self._name, alert, now=datetime.now(UTC))
+
+    def _release(self, alert: Alert, claimed: incidents.Claim) -> None:
+        with transaction(self._engine) as connection:
+            incidents.release(connection, self._name, alert, claimed)
 
     def _count(self, outcome: str, count: int) -> None:
         self._metrics["feedback_alert_notifications_total"].labels(self._name, outcome).inc(count)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
 import orjson
 
@@ -25,11 +25,14 @@ class Receiver:
     """Where alerts go. `renew_after`: how soon a lease is renewed; None where each transition is told once.
 
     `all_changes`: it hears of every change at once, of pending alerts too and outside of working hours.
+    `sends`: what is done with a message of which nobody knows whether it arrived, because a worker died meanwhile.
+    `again`: sent again, for the receiver knows a repetition; `at-least-once`: sent again and marked; `once`: not sent.
     """
 
     notifier: Notifier
     renew_after: timedelta | None = None
     all_changes: bool = False
+    sends: Literal["again", "at-least-once", "once"] = "again"
 
 
 class TopicNotifier:
@@ -69,8 +72,9 @@ def people(settings: Settings) -> list[Receiver]:
     if alerts.alertmanager:
         notifier = AlertmanagerNotifier(alerts.alertmanager, alerts.lease_s)
         found.append(Receiver(notifier=notifier, renew_after=timedelta(seconds=alerts.lease_s / 3)))
-    if alerts.apprise:
-        found.append(Receiver(notifier=AppriseNotifier(alerts.apprise)))
+    # One receiver each, so that what one took is not sent it again because another failed.
+    services = {one.name: one for one in map(AppriseNotifier, alerts.apprise)}
+    found += [Receiver(notifier=one, sends=alerts.apprise_delivery) for one in services.values()]
     return found
 
 

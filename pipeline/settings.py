@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pipeline import settings_kinds as kinds
 from pipeline.settings_kinds import setting
@@ -195,6 +195,10 @@ class Alerts:
     apprise: tuple[str, ...] = setting(
         (), kinds.notify_urls(), "Apprise URLs of chats, mail and others to notify.",
         example=["tgram://BOT_TOKEN/CHAT_ID"],
+    )  # fmt: skip
+    apprise_delivery: Literal["at-least-once", "once"] = setting(
+        "at-least-once", kinds.choice("at-least-once", "once"),
+        "A message that was being sent when a worker died: sent again and marked so, or not sent again.",
     )  # fmt: skip
     lease_s: float = setting(
         300.0, kinds.number(3, 86_400, "seconds"),

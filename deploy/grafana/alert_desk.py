@@ -24,9 +24,10 @@ def dashboard() -> Dashboard:
         number("Critical", "Of these, those that page somebody.", "short",
                'sum(feedback_alert_active{severity="critical"}) or vector(0)', alarm=1),
         number("Notifications in 24 hours", "Told to receivers, renewals included.", "short",
-               'sum(increase(feedback_alert_notifications_total{outcome="sent"}[24h])) or vector(0)').decimals(0),
+               'sum(increase(feedback_alert_notifications_total{outcome=~"sent|repeated"}[24h])) or vector(0)')
+        .decimals(0),
         number("Not delivered in 24 hours", "Attempts that failed; they are repeated until they succeed.", "short",
-               'sum(increase(feedback_alert_notifications_total{outcome!="sent"}[24h])) or vector(0)', alarm=1)
+               'sum(increase(feedback_alert_notifications_total{outcome!~"sent|repeated"}[24h])) or vector(0)', alarm=1)
         .decimals(0),
         rows("Firing now", "By rule, topic and severity; counts, quotes and links stand in the notification.", "none",
              f"sum by (rule, topic, severity) (feedback_alert_active{{{picked}}}) > 0", ("Time",)),

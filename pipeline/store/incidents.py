@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 
@@ -27,6 +27,11 @@ RESOLVED_REPOSTS: Final = timedelta(minutes=15)
 BEFORE_ALERT: Final = timedelta(hours=1)
 """What is missing of so long before an alert began is told with it."""
 MAX_MISSING: Final = 3
+ATTEMPT: Final = timedelta(seconds=30)
+"""How long an attempt may take; an older one was given up by a worker that died."""
+
+Claim = Literal["free", "taken", "unfinished"]
+"""`taken`: another worker has sent it or is about to. `unfinished`: an earlier attempt may have arrived or not."""
 
 
 def observe(connection: sa.Connection, engine: Engine, samples: Sequence[Sample]) -> tuple[Transition, ...]:
@@ -79,7 +84,9 @@ def due(
     """
     alert, delivery = schema.alert, schema.delivery
     told = sa.and_(delivery.c.incident == alert.c.incident, delivery.c.receiver == receiver)
-    changed: Any = delivery.c.state != alert.c.state
+    # What may have been announced must be seen to end; what certainly was not is not announced when it is over.
+    announced = sa.or_(delivery.c.state != "", delivery.c.attempted_state.is_not(None))
+    changed: Any = sa.and_(delivery.c.state != alert.c.state, sa.or_(alert.c.state == "firing", announced))
     if renew_after is not None:
         # Told later than now: the clock was set back, and the lease would end before it comes there again.
         sent = delivery.c.sent_us
@@ -106,7 +113,7 @@ def due(
     query = (
         sa.select(alert.c.workspace, alert.c.body, alert.c.revision, delivery.c.incident)
         .select_from(alert.outerjoin(delivery, told))
-        .where(wanted)
+        .where(wanted, sa.or_(delivery.c.attempted_us.is_(None), sa.not_(_under_way(now))))
         .order_by(alert.c.starts_us)
     )
     if renew_after is not None:
@@ -126,7 +133,7 @@ def delivered(connection: sa.Connection, receiver: str, alerts: Sequence[Pending
     if not alerts:
         return
     upsert = insert(connection)(schema.delivery)
-    names = ("state", "revision", "sent_us")
+    names = ("state", "revision", "sent_us", "attempted_state", "attempted_us")
     connection.execute(
         upsert.on_conflict_do_update(
             index_elements=["incident", "receiver"], set_={name: upsert.excluded[name] for name in names}
@@ -138,10 +145,43 @@ def delivered(connection: sa.Connection, receiver: str, alerts: Sequence[Pending
                 "state": alert.state,
                 "revision": revision,
                 "sent_us": micros(now),
+                "attempted_state": None,
+                "attempted_us": None,
             }
             for alert, revision in alerts
         ],
     )
+
+
+def claim(connection: sa.Connection, receiver: str, alert: Alert, *, now: datetime) -> Claim:
+    """Note that `alert` is about to be sent, for a receiver that cannot tell a repetition, and whether it may be.
+
+    Whoever claims it settles it by `delivered` or `release`; what is left unsettled is `unfinished` to the next.
+    """
+    table = schema.delivery
+    mine = sa.and_(table.c.incident == alert.incident, table.c.receiver == receiver)
+    fresh = {"incident": alert.incident, "receiver": receiver, "state": "", "revision": 0, "sent_us": 0}
+    connection.execute(insert(connection)(table).values(fresh).on_conflict_do_nothing())
+    under_way = sa.and_(table.c.attempted_us.is_not(None), _under_way(now))
+    query = sa.select(table.c.state, table.c.attempted_state, under_way.label("under_way")).where(mine)
+    row = connection.execute(query.with_for_update()).one()
+    if row.state == alert.state or row.under_way:
+        return "taken"
+    connection.execute(table.update().where(mine).values(attempted_state=alert.state, attempted_us=micros(now)))
+    return "unfinished" if row.attempted_state == alert.state else "free"
+
+
+def release(connection: sa.Connection, receiver: str, alert: Alert, claimed: Claim) -> None:
+    """Note that the receiver said no: it may be told at once, and that an `unfinished` claim stays one."""
+    table = schema.delivery
+    mine = sa.and_(table.c.incident == alert.incident, table.c.receiver == receiver)
+    state = alert.state if claimed == "unfinished" else None
+    connection.execute(table.update().where(mine).values(attempted_state=state, attempted_us=None))
+
+
+def _under_way(now: datetime) -> Any:
+    # Also not after now: the clock was set back.
+    return schema.delivery.c.attempted_us.between(micros(now - ATTEMPT), micros(now + ATTEMPT))
 
 
 def _states(connection: sa.Connection, keys: Sequence[Key]) -> dict[Key, State]:

@@ -182,6 +182,8 @@ alert: Final = sa.Table(
     sa.Index("alert_fingerprint", "workspace", "fingerprint"),
 )
 
+# What a receiver has been told; `state` is empty while it has been told nothing. What is being told right now, or
+# was when its worker died, is `attempted_state`.
 delivery: Final = sa.Table(
     "delivery",
     metadata,
@@ -190,6 +192,8 @@ delivery: Final = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("revision", sa.BigInteger, nullable=False),
     sa.Column("sent_us", sa.BigInteger, nullable=False),
+    sa.Column("attempted_state", sa.Text),
+    sa.Column("attempted_us", sa.BigInteger),
 )
 
 # How far one run of a connector has got, and which process drives it: `purpose` is `live` or a backfill's name.

@@ -97,7 +97,7 @@ def alert(topic: str = "delivery", *, resolved: bool = False, text: str = "", la
 Make = Callable[[str], Notifier]
 MAKERS: dict[str, Make] = {
     "alertmanager": lambda url: AlertmanagerNotifier([f"http://{url}"], 300, timeout_s=2),
-    "apprise": lambda url: AppriseNotifier([f"json://user:hunter2@{url}?rto=2&cto=2"]),
+    "apprise": lambda url: AppriseNotifier(f"json://user:hunter2@{url}?rto=2&cto=2"),
 }
 
 
@@ -188,11 +188,13 @@ async def test_it_can_be_closed_twice_and_before_use(notifier: Notifier) -> None
     await notifier.close()
 
 
-@pytest.mark.parametrize("urls", [[], ["nonsense"], ["hunter2://x"], ["http://"]])
-def test_useless_urls_are_refused_without_being_repeated(urls: list[str]) -> None:
-    for make in (lambda: AlertmanagerNotifier(urls, 300), lambda: AppriseNotifier(urls)):
+@pytest.mark.parametrize("url", ["", "nonsense", "hunter2://x", "http://"])
+def test_useless_urls_are_refused_without_being_repeated(url: str) -> None:
+    for make in (lambda: AlertmanagerNotifier([url], 300), lambda: AppriseNotifier(url)):
         with pytest.raises(ValueError, match="URL"):
             make()
+    with pytest.raises(ValueError, match="URL"):
+        AlertmanagerNotifier([], 300)
 
 
 # Alertmanager alone.
@@ -286,24 +288,32 @@ async def test_one_of_a_group_is_enough(receiver: Receiver) -> None:
 # Apprise alone.
 
 
-async def test_a_service_that_took_a_message_is_not_sent_it_again(receiver: Receiver) -> None:
-    async with serving(Receiver(answers=[500])) as ill:
-        notifier = AppriseNotifier([f"json://{receiver.url}", f"json://{ill.url}"])
-        with pytest.raises(Retryable):
-            await notifier.send([alert()], NOW)
-        await notifier.send([alert()], NOW)
-        assert (len(receiver.bodies), len(ill.bodies)) == (1, 2)
-        await notifier.send([alert(resolved=True)], NOW)
-        assert (len(receiver.bodies), len(ill.bodies)) == (2, 3)
-        await notifier.close()
-    assert [body["type"] for body in receiver.bodies] == ["warning", "success"]
-    assert receiver.bodies[0]["title"] == "Critical: More negative feedback than usual: topic delivery"
-    assert receiver.bodies[1]["title"].startswith("Resolved: ")
+async def test_a_message_that_was_taken_is_not_sent_again_because_another_was_not(receiver: Receiver) -> None:
+    notifier = AppriseNotifier(f"json://{receiver.url}")
+    receiver.answers = [200, 500]
+    both = [alert(), alert("billing")]
+    with pytest.raises(Retryable, match="1 of 2"):
+        await notifier.send(both, NOW)
+    await notifier.send(both, NOW)
+    await notifier.send([alert(resolved=True)], NOW)
+    await notifier.close()
+    assert [body["type"] for body in receiver.bodies] == ["warning", "warning", "warning", "success"]
+    titles = [body["title"] for body in receiver.bodies]
+    assert titles[0] == "Critical: More negative feedback than usual: topic delivery"
+    assert titles[1] == titles[2] == "Critical: More negative feedback than usual: topic billing"
+    assert titles[3].startswith("Resolved: ")
+
+
+def test_a_service_has_a_name_of_its_own_that_shows_no_secret_and_stays() -> None:
+    urls = [f"json://user:hunter2@127.0.0.1:{port}" for port in (8001, 8002)]
+    names = [AppriseNotifier(url).name for url in urls]
+    assert len(set(names)) == 2 and names == [AppriseNotifier(url).name for url in urls]
+    assert all(name.startswith("json-") and len(name) == 13 and "hunter2" not in name for name in names)
 
 
 @pytest.mark.parametrize("form", [apprise.NotifyFormat.HTML, apprise.NotifyFormat.MARKDOWN])
 async def test_words_stay_harmless_in_services_with_markup(receiver: Receiver, form: apprise.NotifyFormat) -> None:
-    notifier = AppriseNotifier([f"json://{receiver.url}?format={form.value}"])
+    notifier = AppriseNotifier(f"json://{receiver.url}?format={form.value}")
     await notifier.send([alert(text=HOSTILE)], NOW)
     await notifier.close()
     message = receiver.bodies[0]["message"]
@@ -313,10 +323,10 @@ async def test_words_stay_harmless_in_services_with_markup(receiver: Receiver, f
 async def test_secrets_are_not_logged(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
     receiver.answers = [500]
     with caplog.at_level(logging.DEBUG):
-        notifier = AppriseNotifier([f"json://user:hunter2@{receiver.url}"])
+        notifier = AppriseNotifier(f"json://user:hunter2@{receiver.url}")
         with pytest.raises(NotDelivered):
             await notifier.send([alert()], NOW)
         await notifier.close()
-        with pytest.raises(ValueError, match="URL 1"):
-            AppriseNotifier(["json://user:hunter2@:bad:port/"])
+        with pytest.raises(ValueError, match="URL"):
+            AppriseNotifier("json://user:hunter2@:bad:port/")
     assert "hunter2" not in caplog.text

@@ -154,3 +154,63 @@ def test_an_alert_names_the_gaps_and_the_stopped_connectors_of_its_time(engine: 
     assert alert.annotations["blind_sources"] == "slack, yelp"
     assert "slack team from 2" in alert.annotations["missing"] and "no webhook was open" in alert.annotations["missing"]
     assert "yelp shop" in alert.annotations["missing"] and "renew the key" in alert.annotations["missing"]
+
+
+def attempt(engine: sa.Engine, now: datetime) -> list[tuple[str, str]]:
+    """What is due to a receiver that cannot tell a repetition, each with the claim on it."""
+    found = []
+    with engine.begin() as connection:
+        for alert, _ in incidents.due(connection, "chat", ["default"], now=now, renew_after=None):
+            found.append((alert.state, incidents.claim(connection, "chat", alert, now=now)))
+    return found
+
+
+def test_an_attempt_belongs_to_one_worker_until_it_must_have_died(engine: sa.Engine) -> None:
+    store = store_on(engine, rules=[RULE])
+    fold(store, 0, fire("a"))
+    with reading(engine) as connection:
+        ((alert, _),) = incidents.due(connection, "chat", ["default"], now=NOW, renew_after=None)
+    assert attempt(engine, NOW) == [("firing", "free")]
+    with engine.begin() as connection:
+        assert incidents.claim(connection, "chat", alert, now=NOW) == "taken", "who looked before it was claimed"
+    assert attempt(engine, NOW + incidents.ATTEMPT) == []
+    later = NOW + incidents.ATTEMPT + timedelta(seconds=1)
+    assert attempt(engine, later) == [("firing", "unfinished")]
+    assert attempt(engine, later) == []
+    assert attempt(engine, NOW - timedelta(hours=1)) == [("firing", "unfinished")], "the clock was set back"
+    with engine.begin() as connection:
+        incidents.delivered(connection, "chat", [(alert, 1)], now=later)
+        assert incidents.claim(connection, "chat", alert, now=later) == "taken"
+    assert attempt(engine, later + timedelta(hours=1)) == []
+
+
+@pytest.mark.parametrize(("refused", "told"), [(True, []), (False, [("resolved", "free")])])
+def test_the_end_is_told_of_what_may_have_been_announced_and_only_of_that(
+    engine: sa.Engine, refused: bool, told: list[tuple[str, str]]
+) -> None:
+    store = store_on(engine, rules=[RULE])
+    fold(store, 0, fire("a"))
+    with reading(engine) as connection:
+        ((alert, _),) = incidents.due(connection, "chat", ["default"], now=NOW, renew_after=None)
+    assert attempt(engine, NOW) == [("firing", "free")]
+    if refused:
+        with engine.begin() as connection:
+            incidents.release(connection, "chat", alert, "free")
+        assert attempt(engine, NOW) == [("firing", "free")], "at once"
+        with engine.begin() as connection:
+            incidents.release(connection, "chat", alert, "free")
+    end(store, 30)
+    assert attempt(engine, NOW + timedelta(minutes=1)) == told
+
+
+def test_a_refusal_does_not_undo_the_doubt_about_an_earlier_attempt(engine: sa.Engine) -> None:
+    store = store_on(engine, rules=[RULE])
+    fold(store, 0, fire("a"))
+    with reading(engine) as connection:
+        ((alert, _),) = incidents.due(connection, "chat", ["default"], now=NOW, renew_after=None)
+    attempt(engine, NOW)
+    later = NOW + timedelta(minutes=1)
+    assert attempt(engine, later) == [("firing", "unfinished")]
+    with engine.begin() as connection:
+        incidents.release(connection, "chat", alert, "unfinished")
+    assert attempt(engine, later) == [("firing", "unfinished")]

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -25,11 +24,14 @@ from alerts.engine import Engine
 from alerts.notifiers import AlertmanagerNotifier
 from alerts.rule import Rule
 from alerts.verdict import Permanent
+from pipeline.broker import free_port
 from tests import feed
 
 pytestmark = pytest.mark.prometheus
 
 LEASE_S = 2.0
+SAVES_S = 1
+"""How often Alertmanager saves whom it has told; the deployment's is 15 s."""
 
 
 def program() -> str:
@@ -45,19 +47,24 @@ def program() -> str:
 class Peer:
     """An Alertmanager in a folder of its own, and a webhook that keeps what it is told."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *more: str) -> None:
+        """`more`: options of Alertmanager; without any it has no peers, and saves every SAVES_S."""
         self.folder = folder
         self.told: list[dict[str, Any]] = []
         self.process: asyncio.subprocess.Process | None = None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        self.options = more or ("--cluster.listen-address=", f"--data.maintenance-interval={SAVES_S}s")
+        self.url = f"http://127.0.0.1:{free_port()}"
 
     async def hook(self, request: web.Request) -> web.Response:
         self.told += (await request.json())["alerts"]
         return web.Response()
 
     async def open(self) -> None:
+        """Start the webhook, then Alertmanager."""
+        await self.serve()
+        await self.start()
+
+    async def serve(self) -> None:
         application = web.Application()
         application.router.add_post("/", self.hook)
         self.runner = web.AppRunner(application, shutdown_timeout=0.1)
@@ -78,7 +85,6 @@ class Peer:
         }
         # YAML takes JSON.
         (self.folder / "alertmanager.yml").write_text(json.dumps(config))
-        await self.start()
 
     async def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
@@ -87,7 +93,7 @@ class Peer:
                 f"--config.file={self.folder}/alertmanager.yml",
                 f"--storage.path={self.folder}/data",
                 f"--web.listen-address={self.url.removeprefix('http://')}",
-                "--cluster.listen-address=",
+                *self.options,
                 stdout=log,
                 stderr=log,
             )
@@ -115,6 +121,11 @@ class Peer:
         async with aiohttp.ClientSession() as session, session.get(f"{self.url}/api/v2/alerts") as answer:
             found: list[dict[str, Any]] = await answer.json()
             return found
+
+    async def saved(self) -> None:
+        """Returns once it has saved whom it had told by now."""
+        path, now_s = self.folder / "data/nflog", time.time()
+        await until(lambda: path.exists() and path.stat().st_mtime > now_s + 0.1)
 
     def statuses(self, topic: str = "delivery") -> list[str]:
         return [one["status"] for one in self.told if one["labels"]["topic"] == topic]
@@ -209,6 +220,76 @@ async def test_one_page_through_renewals_and_a_restart_then_the_end(peer: Peer, 
     await notifier.send([replace(newer, state="resolved", ends_at=now())], now())
     await until(lambda: gone(peer))
     assert peer.statuses() == ["firing", "resolved"]
+
+
+async def test_kill_9_pages_nobody_again_once_alertmanager_has_saved_whom_it_told(
+    peer: Peer, notifier: AlertmanagerNotifier
+) -> None:
+    alert = firing()
+    await notifier.send([alert], now())
+    await until(lambda: peer.statuses() == ["firing"])
+    await peer.saved()
+    for _ in range(2):
+        await peer.stop(signal.SIGKILL)
+        await peer.start()
+        assert await peer.active() == []
+        await renew(notifier, alert, 1.5 * LEASE_S)
+        assert len(await peer.active()) == 1
+        assert peer.statuses() == ["firing"]
+    await notifier.send([replace(alert, state="resolved", ends_at=now())], now())
+    await until(lambda: peer.statuses() == ["firing", "resolved"])
+
+
+async def test_two_alertmanagers_page_once_though_each_is_killed_with_nothing_saved(tmp_path: Path) -> None:
+    program()
+    ports = free_port(), free_port()
+    peers = []
+    for number, port in enumerate(ports):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        options = (
+            f"--cluster.listen-address=127.0.0.1:{port}",
+            f"--cluster.peer=127.0.0.1:{ports[1 - number]}",
+            "--cluster.peer-timeout=2s",
+            "--cluster.settle-timeout=1s",
+            "--cluster.reconnect-interval=1s",
+            "--data.maintenance-interval=15m",
+        )
+        peers.append(Peer(folder, *options))
+    first, second = peers
+    notifier = AlertmanagerNotifier([first.url, second.url], 60)
+    alert = firing()
+    try:
+        await asyncio.gather(*(one.serve() for one in peers))
+        await asyncio.gather(*(one.start() for one in peers))
+        for one in peers:
+            await until(lambda one=one: joined(one))
+        await notifier.send([alert], now())
+        await until(lambda: told(peers))
+        for one in peers:
+            # Gossip needs a fifth of a second.
+            await renew(notifier, alert, 1.0)
+            await one.stop(signal.SIGKILL)
+            assert not (one.folder / "data/nflog").exists()
+            await one.start()
+            await until(lambda one=one: joined(one))
+            await renew(notifier, alert, 4.0)
+        assert told(peers) == ["firing"]
+    finally:
+        await notifier.close()
+        for one in peers:
+            await one.close()
+
+
+async def joined(peer: Peer) -> bool:
+    """Whether it sees the other and takes part."""
+    async with aiohttp.ClientSession() as session, session.get(f"{peer.url}/api/v2/status") as answer:
+        cluster = (await answer.json())["cluster"]
+        return cluster["status"] == "ready" and len(cluster["peers"]) == 2
+
+
+def told(peers: list[Peer]) -> list[str]:
+    return [status for one in peers for status in one.statuses()]
 
 
 async def test_what_is_not_renewed_ends_by_itself(peer: Peer, notifier: AlertmanagerNotifier) -> None:

@@ -184,9 +184,10 @@ async def test_no_channel_of_alertmanager_is_misled(channels: Channels) -> None:
 async def test_no_channel_of_apprise_is_misled(channels: Channels, form: str) -> None:
     mail = f"mailto://{channels.smarthost}/?from=o@b.example&to=a@b.example&mode=insecure&format={form}"
     urls = [f"json://{channels.http.removeprefix('http://')}/json?format={form}", mail]
-    notifier = AppriseNotifier(urls)
-    await notifier.send([hostile()], datetime.now(UTC))
-    await notifier.close()
+    for url in urls:
+        notifier = AppriseNotifier(url)
+        await notifier.send([hostile()], datetime.now(UTC))
+        await notifier.close()
     harmless(channels.bodies["json"]["message"])
     message = email.message_from_bytes(channels.mail[0], policy=email.policy.default)
     for part in message.walk():
