@@ -56,10 +56,13 @@ class Evaluation:
 class Engine:
     """The rules at work. It keeps nothing between calls but a cache of which rules take which samples."""
 
-    def __init__(self, rules: Sequence[Rule], *, dashboard_url: str | None = None) -> None:
+    def __init__(
+        self, rules: Sequence[Rule], *, dashboard_url: str | None = None, prometheus_url: str | None = None
+    ) -> None:
+        """`dashboard_url` and `prometheus_url`: what alerts link to."""
         self.rules: Final = tuple(rules)
         self._rules = {rule.name: rule for rule in rules}
-        self._dashboard_url = dashboard_url
+        self._links = dashboard_url, prometheus_url
         self._routes: dict[tuple[str, ...], tuple[tuple[Rule, Key], ...]] = {}
         by_customer = any(rule.customers or "customer" in rule.group_by for rule in rules)
         self._marked = (*_FILTERED, "customer") if by_customer else _FILTERED
@@ -152,7 +155,7 @@ class Engine:
 
     def _compose(self, told: _Told) -> tuple[Alert, ...]:
         return tuple(
-            compose(rule, key.workspace, key.series, series_labels(key.series), change, self._dashboard_url)
+            compose(rule, key.workspace, key.series, series_labels(key.series), change, *self._links)
             for (key, _), (rule, change) in told.newest.items()
         )
 

@@ -130,7 +130,7 @@ class AlertmanagerNotifier:
             "annotations": alert.annotations,
             "startsAt": starts_at.isoformat(),
             "endsAt": ends_at.isoformat(),
-            "generatorURL": alert.annotations.get("dashboard_url", ""),
+            "generatorURL": alert.annotations.get("query_url") or alert.annotations.get("dashboard_url", ""),
         }
 
 
@@ -235,8 +235,11 @@ def _text(alert: Alert) -> str:
     lines = [notes.get("repeated", ""), notes.get("description", ""), notes.get("quotes", "")]
     lines += [
         f"{word}: {notes[key]}"
-        for word, key in (("Runbook", "runbook_url"), ("Dashboard", "dashboard_url"))
+        for word, key in (
+            ("Blind meanwhile", "blind_sources"), ("Runbook", "runbook_url"), ("Dashboard", "dashboard_url"),
+            ("Query", "query_url"), ("Model", "model"),
+        )
         if key in notes
-    ]
+    ]  # fmt: skip
     lines.append(f"Workspace {alert.workspace}, incident {alert.incident[:8]}")
     return "\n\n".join(line for line in lines if line)

@@ -6,6 +6,7 @@ import json
 import re
 from datetime import datetime
 from typing import Final
+from urllib.parse import quote as escape
 
 from alerts.alert import MAX_EVIDENCE, Alert, Labels, fingerprint, incident, moment
 from alerts.hours import opens_at
@@ -33,7 +34,13 @@ def _shown(value: str) -> str:
 
 
 def compose(
-    rule: Rule, workspace: str, series: str, series_labels: Labels, change: Change, dashboard_url: str | None
+    rule: Rule,
+    workspace: str,
+    series: str,
+    series_labels: Labels,
+    change: Change,
+    dashboard_url: str | None = None,
+    prometheus_url: str | None = None,
 ) -> Alert:
     """The alert that tells of `change`. Raises ValueError when no incident is open in it."""
     life, labels = change.state.life, labels_of(rule, series_labels)
@@ -44,7 +51,7 @@ def compose(
         rule=rule.name,
         workspace=workspace,
         labels=labels,
-        annotations=_annotations(rule, series_labels, change, dashboard_url),
+        annotations=_annotations(rule, series_labels, change, dashboard_url, prometheus_url),
         state=change.status,
         starts_at=starts_at,
         ends_at=moment(max(change.at_s, life.since_s)) if change.status == "resolved" else None,
@@ -63,7 +70,9 @@ def _not_before(rule: Rule, change: Change) -> datetime | None:
     return opens_at(rule.hours, moment(told_s))
 
 
-def _annotations(rule: Rule, series: Labels, change: Change, dashboard_url: str | None) -> dict[str, str]:
+def _annotations(
+    rule: Rule, series: Labels, change: Change, dashboard_url: str | None, prometheus_url: str | None
+) -> dict[str, str]:
     state, life = change.state, change.state.life
     assert life.since_s is not None  # noqa: S101
     what = harmless(", ".join(f"{name} {value}" for name, value in series if value)) or "all feedback"
@@ -87,6 +96,9 @@ def _annotations(rule: Rule, series: Labels, change: Change, dashboard_url: str 
         annotations["runbook_url"] = rule.runbook_url
     if dashboard_url:
         annotations["dashboard_url"] = dashboard_url
+    if prometheus_url:
+        asked = escape(annotations["query"], safe="")
+        annotations["query_url"] = f"{prometheus_url.rstrip('/')}/graph?g0.expr={asked}&g0.tab=0&g0.range_input=6h"
     return annotations
 
 

@@ -210,6 +210,9 @@ class Alerts:
     dashboard_url: str | None = setting(
         None, kinds.web_url(), "Dashboard that alerts link to.", example="https://grafana.example.com/d/ovoz"
     )
+    prometheus_url: str | None = setting(
+        None, kinds.web_url(), "Prometheus where an alert's query opens.", example="https://prometheus.example.com"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

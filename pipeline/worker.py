@@ -83,7 +83,7 @@ class Worker:
         self._receivers: list[Receiver] = []
         self._store = Store(
             self._engine,
-            detection=Engine(self._rules.rules, dashboard_url=settings.alerts.dashboard_url),
+            detection=self._engine_of_rules(),
             retention=timedelta(days=settings.store.retention_days),
             late_after=timedelta(seconds=settings.worker.late_after_s),
             alert_max_age=timedelta(minutes=settings.alerts.max_age_minutes),
@@ -320,8 +320,13 @@ class Worker:
         self._metrics["feedback_alert_rules_valid"].set(changed)
         self._metrics["feedback_alert_rules_reloads_total"].labels("applied" if changed else "refused").inc()
         if changed:
-            engine = Engine(self._rules.rules, dashboard_url=self.settings.alerts.dashboard_url)
-            await self._fold.write(self._store.use_rules, engine)
+            await self._fold.write(self._store.use_rules, self._engine_of_rules())
+
+    def _engine_of_rules(self) -> Engine:
+        alerts = self.settings.alerts
+        return Engine(
+            self._rules.rules, dashboard_url=alerts.dashboard_url, prometheus_url=alerts.prometheus_url
+        )
 
     async def _measure_backlog(self) -> None:
         group = self.settings.worker.group

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
+from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from deploy.grafana.panels import bars, board, lines, number, rows, values_variable
+from deploy.grafana.panels import bars, board, lines, number, rows, section, values_variable
 
 UID: Final = "alert-desk"
 
@@ -17,8 +17,8 @@ def dashboard() -> Dashboard:
     made.with_variable(values_variable("severity", "Severity", "label_values(feedback_alert_active, severity)"))
     picked = 'severity=~"$severity"'
     told = "sum by (receiver, outcome) (increase(feedback_alert_notifications_total[24h]))"
-    made.with_row(Row("About customers"))
-    for panel in (
+    section(
+        made, "About customers",
         number("Firing", "Alerts about customers that fire now.", "short",
                f"sum(feedback_alert_active{{{picked}}}) or vector(0)", alarm=1),
         number("Critical", "Of these, those that page somebody.", "short",
@@ -37,12 +37,11 @@ def dashboard() -> Dashboard:
         lines("Notifications by outcome", "A second.", "cps",
               ("sum by (receiver, outcome) (rate(feedback_alert_notifications_total[$__rate_interval]))",
                "{{receiver}} · {{outcome}}")),
-    ):  # fmt: skip
-        made.with_panel(panel)
+    )  # fmt: skip
 
-    made.with_row(Row("About the pipeline"))
     pipeline = 'ALERTS{component="pipeline", alertname!="OvozWatchdog"}'
-    for panel in (
+    section(
+        made, "About the pipeline",
         number("Watchdog", "1 while the dead-man's switch fires: Prometheus evaluates and the way out works.", "none",
                'count(ALERTS{alertname="OvozWatchdog", alertstate="firing"}) or vector(0)', alarm=1, below=True)
         .span(12),
@@ -53,6 +52,5 @@ def dashboard() -> Dashboard:
              'sum by (alertname, severity, alertstate) (ALERTS{alertname="OvozWatchdog"})', ("Time", "Value")),
         bars("Longest without a word from a source", "A rule of the kind silence says which are too long.", "s",
              ("topk(10, time() - max by (source) (feedback_source_last_event_timestamp_seconds))", "{{source}}")),
-    ):  # fmt: skip
-        made.with_panel(panel)
+    )  # fmt: skip
     return made

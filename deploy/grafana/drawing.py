@@ -132,7 +132,7 @@ def _graph(axes: Axes, panel: Mapping[str, Any], of: Answer) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, unit)))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.xaxis.set_major_formatter(DateFormatter("%H:%M:%S", tz=UTC))
+    axes.xaxis.set_major_formatter(DateFormatter("%H:%M:%S", tz=UTC))  # type: ignore[no-untyped-call]
     axes.grid(axis="y", color=EDGE, linewidth=0.6)
     axes.tick_params(labelsize=7, colors=DIM, length=0)
     axes.spines[:].set_visible(False)
@@ -241,7 +241,7 @@ def _inset(axes: Axes, *, left: float, bottom: float, right: float, top: float) 
 
 
 def _times(seconds: list[float]) -> list[float]:
-    return [float(date2num(datetime.fromtimestamp(at, UTC))) for at in seconds]
+    return [float(date2num(datetime.fromtimestamp(at, UTC))) for at in seconds]  # type: ignore[no-untyped-call]
 
 
 KINDS: Final = {"timeseries": _graph, "barchart": _stacks, "bargauge": _bars, "stat": _number, "table": _table}

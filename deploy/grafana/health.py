@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
+from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from deploy.grafana.panels import bars, board, lines, number, quantiles, rows
+from deploy.grafana.panels import bars, board, lines, number, quantiles, rows, section
 
 UID: Final = "pipeline-health"
 
@@ -18,8 +18,8 @@ def _rate(metric: str, by: str) -> str:
 def dashboard() -> Dashboard:
     """See the module."""
     made = board("Pipeline health", UID, "Whether all that is said is heard, counted, and in time.")
-    made.with_row(Row("Exact"))
-    for panel in (
+    section(
+        made, "Exact",
         number("Workers", "Workers that answer.", "none", 'sum(up{job="ovoz-worker"})', alarm=1, below=True),
         number("Unaccounted items", "Raw records passed by without a known outcome; must be 0.", "short",
                "sum(feedback_unaccounted_items)", alarm=1),
@@ -32,12 +32,11 @@ def dashboard() -> Dashboard:
                 for fate in ("replaced", "retracted", "duplicate", "silent", "expired", "repaired", "pruned"))),
         lines("Dead letters by reason", "Records filed as unreadable, a second.", "cps",
               (_rate("feedback_dead_letters_total", "stage, reason"), "{{stage}} · {{reason}}")),
-    ):  # fmt: skip
-        made.with_panel(panel)
+    )  # fmt: skip
 
-    made.with_row(Row("In time"))
     objective = " or ".join(f"(job:feedback_slow_items:ratio_rate{window} / 0.01)" for window in ("1h", "6h"))
-    for panel in (
+    section(
+        made, "In time",
         lines("End-to-end latency", "From receipt to committed count, backfill excluded.", "s",
               *quantiles("feedback_end_to_end_latency_seconds", 0.5, 0.95, 0.99)),
         lines("Pace of the latency budget",
@@ -60,12 +59,11 @@ def dashboard() -> Dashboard:
               ("sum(rate(feedback_broker_retries_total[$__rate_interval]))", "broker")),
         rows("What runs", "Version, stage and model of each worker; scores carry the model's hash.", "none",
              "max by (instance, version, stage, model) (feedback_worker_info)", ("Time", "Value")),
-    ):  # fmt: skip
-        made.with_panel(panel)
+    )  # fmt: skip
 
-    made.with_row(Row("Heard"))
     connector = "connector, name"
-    for panel in (
+    section(
+        made, "Heard",
         lines("Intake by answer", "Requests a second, by HTTP status.", "cps",
               (_rate("feedback_intake_requests_total", "status"), "{{status}}"), stacked=True),
         lines("Items taken in", "Items that the broker acknowledged, a second.", "cps",
@@ -83,6 +81,5 @@ def dashboard() -> Dashboard:
                "{{connector}} · {{reason}}")),
         rows("Gaps", "What connectors can no longer get, in the life of the process.", "short",
              f"sum by ({connector}) (feedback_connector_gaps_total)", ("Time",)).span(24).height(5),
-    ):  # fmt: skip
-        made.with_panel(panel)
+    )  # fmt: skip
     return made

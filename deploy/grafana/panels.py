@@ -16,6 +16,7 @@ from grafana_foundation_sdk.builders.dashboard import (
     DashboardLink,
     DatasourceVariable,
     QueryVariable,
+    Row,
     ThresholdsConfig,
 )
 from grafana_foundation_sdk.models.common import (
@@ -44,6 +45,7 @@ TAG: Final = "ovoz"
 
 Query = tuple[str, str]
 """A PromQL expression and the legend of its series."""
+Panel = timeseries.Panel | stat.Panel | bargauge.Panel | barchart.Panel | table.Panel
 P = TypeVar("P", timeseries.Panel, stat.Panel, bargauge.Panel)
 C = TypeVar("C", timeseries.Panel, barchart.Panel)
 
@@ -63,6 +65,13 @@ def board(title: str, uid: str, about: str, *, refresh: str = "10s", since: str 
     firing = 'ALERTS{component="pipeline", alertstate="firing", alertname!="OvozWatchdog"}'
     pipeline.expr(f"sum by (alertname, severity) ({firing})")
     return made.annotation(alerts).annotation(pipeline)
+
+
+def section(made: Dashboard, title: str, *panels: Panel) -> None:
+    """A row of the dashboard with its panels."""
+    made.with_row(Row(title))
+    for panel in panels:
+        made.with_panel(panel)
 
 
 def window_variable() -> CustomVariable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
+from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from deploy.grafana.panels import (
     bars,
@@ -13,6 +13,7 @@ from deploy.grafana.panels import (
     lines,
     number,
     rows,
+    section,
     stacks,
     values_variable,
     window_variable,
@@ -52,8 +53,8 @@ def dashboard() -> Dashboard:
     overall = f'sum(feedback_window_items{{{PICKED}, {WINDOW}, sentiment="negative"}})'
     overall = f"({overall} or vector(0)) / sum(feedback_window_items{{{PICKED}, {WINDOW}}})"
     usual = f"avg_over_time(({share('topic', '$window')}){USUAL})"
-    made.with_row(Row("Now, against usual"))
-    for panel in (
+    section(
+        made, "Now, against usual",
         number("Items", "Live items of the chosen window, by event time.", "short",
                f"sum(feedback_window_items{{{PICKED}, {WINDOW}}})"),
         number("Negative share", "Of all items of the window; unsure ones are in the denominator.", "percentunit",
@@ -68,11 +69,10 @@ def dashboard() -> Dashboard:
              (share("topic", "$window"), "{{topic}} · now"), (usual, "{{topic}} · usual")).min(0).max(1),
         rows("What changed", "Topics whose negative share is above usual, and by how much; worst first.", "percentunit",
              f"sort_desc(({share('topic', '$window')}) - ({usual}) > 0.02)", ("Time",)),
-    ):  # fmt: skip
-        made.with_panel(panel)
+    )  # fmt: skip
 
-    made.with_row(Row("Over time"))
-    for panel in (
+    section(
+        made, "Over time",
         lines("Negative share by topic", "Share of negative items in the chosen window.", "percentunit",
               (share("topic", "$window"), "{{topic}}")).min(0).max(1),
         lines("Score by source", "Mean score in the chosen window: −1 is negative, 1 is positive.", "none",
@@ -84,12 +84,11 @@ def dashboard() -> Dashboard:
             "Live items by sentiment", "All items within retention, exact: edits replaced, deletions taken off.",
             "short", (f"sum by (sentiment) (feedback_items{{{PICKED}}})", "{{sentiment}}"), stacked=True,
         )),
-    ):  # fmt: skip
-        made.with_panel(panel)
+    )  # fmt: skip
 
     everywhere = 'channel=~".*"'
-    made.with_row(Row("Where, and in which language"))
-    for panel in (
+    section(
+        made, "Where, and in which language",
         by_sentiment(stacks(
             "Items by topic and sentiment", "Live items of the chosen window.", "short",
             f"sum by (topic, sentiment) (feedback_window_items{{{PICKED}, {WINDOW}}})", "topic", "sentiment",
@@ -109,6 +108,5 @@ def dashboard() -> Dashboard:
              "and in `ovoz status`.", "short",
              f'topk(10, sum by (source, topic) (feedback_window_items{{{PICKED}, {WINDOW}, sentiment="negative"}}))',
              ("Time",)),
-    ):  # fmt: skip
-        made.with_panel(panel)
+    )  # fmt: skip
     return made

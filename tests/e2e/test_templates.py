@@ -15,13 +15,17 @@ from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 from urllib.request import Request, urlopen
 
 import pytest
 import yaml
 from aiosmtpd.controller import Controller
 
+from alerts.engine import Engine
+from alerts.rule import Rule
 from pipeline.broker import free_port
+from tests import feed
 from tests.e2e.test_deploy import DEPLOY, program, run, serving, until
 
 pytestmark = pytest.mark.prometheus
@@ -34,20 +38,29 @@ EVIL = (
 LONG = "A" * 10_000
 ANNOTATIONS = {
     "summary": f"More negative feedback than usual: topic delivery {EVIL}",
-    "description": f"38 of 51 items were negative (75 %) since 13:05; usual are 22 %. {EVIL}",
+    "description": "38 of 51 items were negative (75 %) since 13:05; usual are 22 %. By chance alone this happens less "
+    f"than once in 40 weeks. {EVIL}",
     "negative": "38",
     "total": "51",
     "share": "0.745",
     "baseline": "0.220",
     "expected": "11.2",
     "since": "2026-11-25T13:05:00Z",
+    "raw_matched": "71",
+    "raw_total": "99",
     "blind_sources": f"app_store {EVIL}",
+    "missing": "app_store shop from 2026-11-25 12:50 to 2026-11-25 13:20 UTC: 401",
+    "query": 'sum by (sentiment) (feedback_window_items{topic="delivery",window="1h"})',
+    "query_url": "http://127.0.0.1:9090/graph?g0.expr=sum%20by%20%28sentiment%29%20%28x%29&g0.tab=0",
     "model": "multilingual@3f2a9c",
     "quotes": f"[telegram, ru] курьер не приехал {EVIL}\n[google_play, en] charged twice {LONG}",
     "runbook_url": "https://wiki.example.com/runbooks/negative-spike",
     "dashboard_url": "http://127.0.0.1:3000/d/voice-of-the-customer",
 }
-SHOWN = ("38 of 51", "22 %", "0.745", "0.220", "11.2", "2026-11-25T13:05:00Z", "app_store", "multilingual@3f2a9c")
+SHOWN = (
+    "38 of 51", "22 %", "once in 40 weeks", "0.745", "0.220", "11.2", "2026-11-25T13:05:00Z", "71", "99", "app_store",
+    "app_store shop from 2026-11-25 12:50 to 2026-11-25 13:20 UTC: 401", "multilingual@3f2a9c",
+)  # fmt: skip
 HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 # What a program makes a link or a mention of.
 FOLLOWED = re.compile(r"evil\.example|https?://evil|@(?:everyone|channel)|mailto:a")
@@ -166,6 +179,18 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inboxes]:
         yield inboxes
 
 
+def test_what_is_shown_below_is_all_that_an_alert_can_carry() -> None:
+    samples = [feed.sample(i, i / 10, negative=i % 4 == 0 or i >= 200, topic="delivery") for i in range(260)]
+    rule = Rule(name="rise", runbook_url="https://wiki.example.com/rise")
+    engine = Engine([rule], dashboard_url="https://d.example.com", prometheus_url="https://p.example.com/")
+    (made,) = engine.evaluate(samples, {}, samples[-1].at).alerts
+    assert made.annotations.keys() | {"blind_sources", "missing"} == ANNOTATIONS.keys()
+    assert "By chance" in made.annotations["description"]
+    link = urlsplit(made.annotations["query_url"])
+    assert (link.netloc, link.path) == ("p.example.com", "/graph")
+    assert parse_qs(link.query)["g0.expr"] == [made.annotations["query"]]
+
+
 def plain(text: str) -> str:
     """As a reader sees it: without the zero-width spaces that break links."""
     return text.replace("\u200b", "")
@@ -180,7 +205,7 @@ def test_slack_is_told_the_evidence_and_nothing_that_slack_acts_on(told: Inboxes
         words = "\n".join(one[key] for key in ("title", "text", "fallback"))
         assert all(figure in plain(words) for figure in SHOWN) and "курьер не приехал" in words
         links = set(re.findall(r"<[^>]*>", words))
-        assert links == {f"<{ANNOTATIONS['runbook_url']}|Runbook>", f"<{ANNOTATIONS['dashboard_url']}|Dashboard>"}
+        assert links == {f"<{ANNOTATIONS[f'{one.lower()}_url']}|{one}>" for one in ("Runbook", "Dashboard", "Query")}
         assert not FOLLOWED.search(words) and not HIDDEN.search(words) and "`" not in words
         assert len(one["title"]) < 500 and len(one["text"]) < 8_000
         assert re.search(r"^> \[google_play, en\] charged twice", one["text"], re.MULTILINE)
@@ -217,7 +242,8 @@ def test_letters_show_the_evidence_in_both_parts_and_act_on_nothing(told: Inboxe
         page.feed(html.get_content())
         assert page.tags == set(["html", "head", "meta", "title", "body", "div", "h1", "p", "table", "tr", "td", "a"])
         assert not {name for name in page.attributes if name.startswith("on")}
-        assert page.addresses == {ANNOTATIONS["runbook_url"], ANNOTATIONS["dashboard_url"]}
+        assert page.addresses == {ANNOTATIONS[f"{one}_url"] for one in ("runbook", "dashboard", "query")}
+        assert ANNOTATIONS["query_url"] in text.get_content().replace("\r\n", "\n")
         for words in (page.words.replace("\r\n", "\n"), text.get_content().replace("\r\n", "\n")):
             assert all(figure in plain(words) for figure in SHOWN) and "курьер не приехал" in words
             assert not FOLLOWED.search(words) and not HIDDEN.search(words)
@@ -235,7 +261,7 @@ def test_pagerduty_is_told_the_evidence_and_the_end(told: Inboxes) -> None:
     details = sent["custom_details"]
     words = "\n".join((sent["summary"], *details.values()))
     assert all(figure in plain(words) for figure in SHOWN) and "курьер не приехал" in details["quotes"]
-    assert details["runbook"] == ANNOTATIONS["runbook_url"]
+    assert details["runbook"] == ANNOTATIONS["runbook_url"] and details["query"] == ANNOTATIONS["query_url"]
     words = "\n".join((sent["summary"], details["evidence"], details["quotes"]))
     assert not FOLLOWED.search(words) and not HIDDEN.search(words) and len(sent["summary"]) <= 1_024
     assert len(details["quotes"]) < 4_000
