@@ -133,12 +133,15 @@ class Permanent(Verdict):
 
 
 class Refused(Exception):
-    """A webhook request that is not believed. `status` for the sender, `reason` a short word for metrics."""
+    """A webhook request that is not believed. `status` for the sender, `reason` a short word for metrics; `allow`:
+    the methods that are taken, where another was used.
+    """
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    def __init__(self, status: int, reason: str, message: str, *, allow: str | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.reason = reason
+        self.allow = allow
 
 
 @runtime_checkable

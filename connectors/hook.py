@@ -23,10 +23,11 @@ def needed(secret: Secret | None, name: str) -> str:
     return secret.reveal()
 
 
-def posted(request: Request) -> None:
-    """Refuse (405) whatever is no POST."""
+def posted(request: Request, *handshakes: str) -> None:
+    """Refuse (405) whatever is no POST. `handshakes`: other methods that the vendor uses, for the answer."""
     if request.method != "POST":
-        raise Refused(405, "method", f"{request.method} is not taken here")
+        allow = ", ".join(("POST", *handshakes))
+        raise Refused(405, "method", f"{request.method[:20]} is not taken here", allow=allow)
 
 
 def body(request: Request) -> Any:

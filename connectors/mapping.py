@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from connectors.connector import Item, Permanent, Rating, Survey
-from connectors.feedback import instant
+from connectors.connector import Item, Rating, Survey
+from connectors.feedback import Fault, instant
 from connectors.fields import Fields, Unreadable
+from connectors.option import Misconfigured
 from connectors.timestamp import micros
 
 TARGETS: Final = (
@@ -23,15 +24,16 @@ _TRUE: Final = frozenset({"true", "1", "yes"})
 _FALSE: Final = frozenset({"false", "0", "no", ""})
 
 
-def unknown_targets(fields: Mapping[str, str]) -> list[str]:
+def faults(fields: Mapping[str, str]) -> list[Fault]:
     """Names in a mapping's table that no item has."""
-    return sorted(set(fields) - set(TARGETS))
+    known = f"is no field of an item; known: {', '.join(TARGETS)}"
+    return [Fault(field=f"fields.{name}", reason=known) for name in sorted(set(fields) - set(TARGETS))]
 
 
 def check(fields: Mapping[str, str]) -> None:
-    """Raises Permanent when the table names what no item has."""
-    if unknown := unknown_targets(fields):
-        raise Permanent(f"fields: no item has {', '.join(unknown)}; known: {', '.join(TARGETS)}")
+    """Raises Misconfigured when the table names what no item has."""
+    if found := faults(fields):
+        raise Misconfigured(found)
 
 
 def item(

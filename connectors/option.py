@@ -52,7 +52,7 @@ class Secret:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
     """What a field means to the person who sets it. `example`: what the commented config shows; `pattern`: what
-    a text, or each of a list, must match as a whole."""
+    a text, or each of a list, must match as a whole; `instead_of`: the setting that must be set where this is not."""
 
     help: str
     example: Any
@@ -60,6 +60,7 @@ class Option:
     greatest: float | None = None
     choices: tuple[str, ...] = ()
     pattern: str | None = None
+    instead_of: str | None = None
 
 
 def option(
@@ -71,10 +72,14 @@ def option(
     greatest: float | None = None,
     choices: tuple[str, ...] = (),
     pattern: str | None = None,
+    instead_of: str | None = None,
 ) -> Any:
     """A field of a connector's settings; without `default` it must be set."""
     shown = example if example is not None else (None if default is _MISSING else default)
-    about = Option(help=help, example=shown, least=least, greatest=greatest, choices=choices, pattern=pattern)
+    about = Option(
+        help=help, example=shown, least=least, greatest=greatest, choices=choices, pattern=pattern,
+        instead_of=instead_of,
+    )  # fmt: skip
     meta = {_META: about}
     if default is _MISSING:
         return dataclasses.field(metadata=meta)

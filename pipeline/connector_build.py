@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import get_args
+from datetime import UTC, datetime
+from typing import Any, Final, cast, get_args
 
 from connectors import connector as contract
 from connectors.option import Misconfigured, Secret, options, read
 from connectors.registry import Context, Declaration, UnknownConnector, declaration
+from connectors.transport import Http
 from pipeline.connector_tables import RESERVED
 from pipeline.conversion import Origin
 from pipeline.settings import Connector, Fault, SettingsError
 from pipeline.settings_file import toml
 from pipeline.settings_kinds import kind_of, seen
+
+_NOWHERE: Final = Context(http=Http(cast(Any, None), lambda: datetime.now(UTC)), now=lambda: datetime.now(UTC))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,22 +79,24 @@ def faults(table: Connector, environ: Mapping[str, str]) -> list[Fault]:
                          expected=f"a mode that {declared.name} has: {', '.join(declared.modes)}",
                          instead=f"modes = {toml([declared.modes[0]])}"))  # fmt: skip
     try:
-        read(declared.config, table.options, environ)
+        # What must hold between settings a connector says when it is made, which asks nobody anything.
+        declared.build(read(declared.config, table.options, environ), _NOWHERE)
     except Misconfigured as error:
         about = options(declared.config)
         for one in error.faults:
-            given = table.options.get(one.field)
+            name = one.field.partition(".")[0]
+            given = table.options.get(name)
             secret = False
-            if one.field in about:
-                kind = about[one.field][1]
+            if name in about:
+                kind = about[name][1]
                 secret = Secret in (kind, *get_args(kind))
-                example = about[one.field][0].example
-                instead = f"{one.field} = {toml(example) if example is not None else '…'}"
+                example = about[name][0].example
+                instead = f"{name} = {toml(example) if example is not None else '…'}"
             else:
                 instead = f"one of {', '.join((*about, *RESERVED))}"
-            found = "nothing" if one.field not in table.options else kind_of(given) if secret else seen(given)
-            unknown = one.field not in about
-            out.append(Fault(where=place(one.field), key=f"connector.{table.name}.{one.field}",
+            found = "nothing" if name not in table.options else kind_of(given) if secret else seen(given)
+            unknown = name not in about
+            out.append(Fault(where=place(name), key=f"connector.{table.name}.{one.field}",
                              found="an unknown key" if unknown else found,
                              expected=one.reason.removeprefix("must be "), instead=instead))  # fmt: skip
     return out

@@ -38,9 +38,11 @@ def config(declared: Declaration) -> str:
         lines.append(f"# modes = {toml(list(declared.modes))}  # only some of them")
     if "webhook" in declared.modes:
         lines += _comment(f"Give the service this address: https://YOUR-HOST/v1/hooks/{declared.name}")
-    for name, (about, kind, required) in options(declared.config).items():
+    known = options(declared.config)
+    first_choice = {about.instead_of for about, _, _ in known.values()}
+    for name, (about, kind, required) in known.items():
         lines += _comment(about.help + _bounds(about))
-        mark = "" if required else "# "
+        mark = "" if required or name in first_choice else "# "
         lines.append(f"{mark}{name} = {_example(about, kind)}")
     return "\n".join(lines) + "\n"
 

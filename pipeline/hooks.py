@@ -106,7 +106,10 @@ class Hook:
             if refused.status in (401, 403):
                 self._metrics.count("signature_failures")
             self._say(refused.reason, f"refused a request: {refused}")
-            return _plain(refused.status, refused.reason, close=refused.status == 413)
+            response = _plain(refused.status, refused.reason, close=refused.status == 413)
+            if refused.allow is not None:
+                response.headers["Allow"] = refused.allow
+            return response
         except (BrokerAway, Overloaded) as error:
             self._metrics.count("deliveries", 1, "failed")
             self._say("broker", f"the broker did not take a delivery: {error}")

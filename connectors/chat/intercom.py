@@ -119,7 +119,7 @@ class IntercomConnector:
         secret = hook.needed(self._config.client_secret, "client_secret")
         if request.method == "HEAD":
             return Delivery()
-        hook.posted(request)
+        hook.posted(request, "HEAD")
         signature.check(request, "x-hub-signature", f"sha1={signature.digest(secret, request.body, 'sha1')}")
         told = hook.table(request)
         topic, delivery = hook.understood(lambda body: (body.text("topic") or "", body.text("id")), told)

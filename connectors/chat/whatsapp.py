@@ -57,7 +57,7 @@ class WhatsAppConnector:
         """See `Receiver.receive`."""
         if request.method == "GET":
             return self._subscribed(request)
-        hook.posted(request)
+        hook.posted(request, "GET")
         secret = self._config.app_secret.reveal()
         signature.check(request, "x-hub-signature-256", f"sha256={signature.digest(secret, request.body)}")
         items, skipped = hook.understood(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -21,10 +22,12 @@ from aiokafka.errors import (
 
 from connectors import mapping
 from connectors.connector import Cursor, Gap, Item, Page, Permanent, Retryable, Skipped
+from connectors.feedback import Fault
 from connectors.fields import Unreadable, skip
-from connectors.option import Secret, option
+from connectors.option import Misconfigured, Secret, option
 from connectors.registry import Context, connector
 
+_BOOTSTRAP: Final = re.compile(r"[^\s,:/]+:\d{1,5}(,\s*[^\s,:/]+:\d{1,5})*|\[[0-9a-fA-F:]+\]:\d{1,5}")
 PAGE_RECORDS: Final = 500
 POLL_MS: Final = 1_000
 
@@ -67,7 +70,14 @@ class KafkaConnector:
     def __init__(self, config: KafkaTopic, context: Context) -> None:
         self._config = config
         self._now = context.now
-        mapping.check(config.fields or {})
+        faults = mapping.faults(config.fields or {})
+        if (config.username is None) != (config.password is None):
+            name = "password" if config.password is None else "username"
+            faults.append(Fault(field=name, reason="must be set: username and password go together"))
+        if not _BOOTSTRAP.fullmatch(config.bootstrap):
+            faults.append(Fault(field="bootstrap", reason="must be host:port, or several with commas between them"))
+        if faults:
+            raise Misconfigured(faults)
 
     async def pages(self, cursor: Cursor | None, *, follow: bool) -> AsyncIterator[Page]:
         """See `Reader.pages`. Without a cursor it begins at the end, and says so by an empty page first."""

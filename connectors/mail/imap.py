@@ -16,9 +16,10 @@ from imapclient import IMAPClient
 from imapclient.exceptions import CapabilityError, IMAPClientError, LoginError
 
 from connectors.connector import Cursor, Item, Page, Permanent, Retryable, Skipped
+from connectors.feedback import Fault
 from connectors.fields import skip
 from connectors.mail import message
-from connectors.option import Secret, option
+from connectors.option import Misconfigured, Secret, option
 from connectors.registry import Context, connector
 
 T = TypeVar("T")
@@ -38,7 +39,9 @@ class Imap:
     host: str = option("the mail server", example="imap.example.com")
     user: str = option("the mailbox's user", example="support@example.com")
     password: Secret | None = option("its password, or an app password", example="env:IMAP_PASSWORD", default=None)
-    token: Secret | None = option("an OAuth 2 access token (XOAUTH2) instead of it", default=None)
+    token: Secret | None = option(
+        "an OAuth 2 access token (XOAUTH2) instead of it", example="env:IMAP_TOKEN", default=None, instead_of="password"
+    )
     folder: str = option("the folder to read; nothing in it is changed", default="INBOX")
     port: int = option("port", default=993, least=1, greatest=65_535)
     security: str = option("tls, starttls, or none (loopback only)", default="tls", choices=("tls", "starttls", "none"))
@@ -63,10 +66,14 @@ class ImapConnector:
     """See the declaration."""
 
     def __init__(self, config: Imap, context: Context) -> None:
+        faults = []
         if config.security == "none" and config.host not in ("127.0.0.1", "::1", "localhost"):
-            raise Permanent("security: without TLS the password would cross the network: set tls or starttls")
+            reason = "must be tls or starttls: without TLS the password would cross the network"
+            faults.append(Fault(field="security", reason=reason))
         if (config.password is None) == (config.token is None):
-            raise Permanent("set either password or token")
+            faults.append(Fault(field="password", reason="must be set, or token, and not both"))
+        if faults:
+            raise Misconfigured(faults)
         self._config = config
         self._now = context.now
 

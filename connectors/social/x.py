@@ -122,7 +122,7 @@ class XConnector:
                 raise Refused(400, "challenge", "crc_token is missing or no token")
             answer = {"response_token": "sha256=" + signature.digest(secret, token.encode(), form="base64")}
             return Delivery(answer=json.dumps(answer).encode(), content_type="application/json")
-        hook.posted(request)
+        hook.posted(request, "GET")
         expected = "sha256=" + signature.digest(secret, request.body, form="base64")
         signature.check(request, "x-twitter-webhooks-signature", expected)
         items, skipped = hook.understood(parse_post, hook.body(request))

@@ -117,7 +117,7 @@ class SurveyMonkeyConnector:
         secret = hook.needed(self._config.client_secret, "client_secret")
         if request.method == "HEAD":
             return Delivery()
-        hook.posted(request)
+        hook.posted(request, "HEAD")
         mac = signature.digest(f"{self._config.client_id}&{secret}", request.body, "sha1", "base64")
         signature.check(request, "sm-signature", mac)
         kind, key, delivery = hook.understood(_told, hook.body(request))

@@ -50,7 +50,11 @@ class Webhook:
     algorithm: str = option("hash of the HMAC", default="sha256", choices=("sha1", "sha256", "sha384", "sha512"))
     encoding: str = option("how the digest is written", default="hex", choices=("hex", "base64"))
     prefix: str | None = option("what stands before the digest", example="sha256=", default=None)
-    signed: str = option("what is signed: {body}, {timestamp}, {method}, {url} and other characters", default="{body}")
+    signed: str = option(
+        "what is signed: {body}, {timestamp}, {method}, {url} and other characters; without it {body}",
+        example="{timestamp}.{body}",
+        default="{body}",
+    )
     timestamp_header: str | None = option(
         "header with the time of sending: seconds or milliseconds since 1970, or ISO 8601",
         example="x-timestamp",
@@ -118,10 +122,7 @@ class WebhookConnector:
 
 def _checked(config: Webhook) -> Scale | None:
     """The scale of ratings. Raises Misconfigured with every setting that makes no sense."""
-    faults = [
-        Fault(field=f"fields.{name}", reason=f"is no field of an item; known: {', '.join(mapping.TARGETS)}")
-        for name in mapping.unknown_targets(config.fields)
-    ]
+    faults = mapping.faults(config.fields)
     if config.proof == "hmac" and "{body}" not in config.signed:
         faults.append(Fault(field="signed", reason="must contain {body}, or anybody could change it"))
     if "{timestamp}" in config.signed and config.timestamp_header is None:

@@ -29,10 +29,12 @@ def test_the_commented_table_is_one_that_can_be_used(name: str, everything: bool
     shown = config(declaration(name))
     if everything:
         shown = re.sub(r"(?m)^# (\w+ = )", r"\1", shown)
+        for other in [key for key, (about, _, _) in options(declaration(name).config).items() if about.instead_of]:
+            shown = re.sub(rf"(?m)^{other} = .*$", "", shown)
     secret = tmp_path / "secret"
-    secret.write_text("s3cr3t")
+    secret.write_text("s3cr3t-of-24-characters--")
     data = tomllib.loads(re.sub(r'"file:[^"]*"', f'"file:{secret}"', shown))
-    environ = dict.fromkeys(re.findall(r'"env:(\w+)"', shown), "s3cr3t")
+    environ = dict.fromkeys(re.findall(r'"env:(\w+)"', shown), "s3cr3t-of-24-characters--")
     tables, wrong = read_tables(data["connector"], lambda *at: "ovoz.toml:1")
     assert wrong == [] and len(tables) == 1
     found = [str(fault) for fault in faults(tables[0], environ)]
@@ -96,3 +98,32 @@ def test_check_names_every_fault_of_a_table_with_its_line_and_what_to_write(
     assert "env:NAME" in faults["5"] and "a mode that trustpilot has" in faults["6"]
     assert "NOT_THERE is not set" in faults["7"] and 'write instead: base_url = "https' in faults["8"]
     assert "business_unit: found nothing" in faults["1"] and "there are" in faults["10"]
+
+
+@pytest.mark.parametrize(
+    ("use", "lines", "line", "told"),
+    [
+        ("folder", ['path = "x"', 'fields = { txet = "body" }'], 4, "fields.txet: found a table, expected"),
+        ("kafka", ['bootstrap = "h:9092"', 'topic = "t"', 'fields = { txet = "body" }'], 5, "no field of an item"),
+        ("kafka", ['bootstrap = "http://h:9092"', 'topic = "t"'], 3, "host:port"),
+        ("kafka", ['bootstrap = "h:9092"', 'topic = "t"', 'username = "u"'], 1, "password: found nothing"),
+        ("imap", ['host = "mail.example"', 'user = "u"', 'password = "env:KEY"', 'security = "none"'], 6, "TLS"),
+        ("imap", ['host = "mail.example"', 'user = "u"'], 1, "password: found nothing"),
+        ("imap", ['host = "h"', 'user = "u"', 'password = "env:KEY"', 'token = "env:KEY"'], 5, "not both"),
+        ("webhook", ['secret = "env:KEY"', 'fields = { txet = "body" }'], 4, "no field of an item"),
+        ("hubspot", ['access_token = "env:KEY"', 'csat = "csat:x"'], 4, "csat"),
+        ("reddit", ['client_id = "x"', 'client_secret = "env:KEY"', 'user_agent = "a:b:1 (by /u/x)"'], 1, "subreddits"),
+    ],
+)  # fmt: skip
+def test_check_names_what_a_connector_itself_does_not_take(
+    use: str, lines: list[str], line: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.cli.check import check
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KEY", "s3cr3t")
+    (tmp_path / "ovoz.toml").write_text("\n".join(["[[connector]]", f'use = "{use}"', *lines]) + "\n")
+    done = CliRunner().invoke(check, [])
+    shown = [row for row in done.output.splitlines() if row.startswith(f"ovoz.toml:{line}: connector.{use}.")]
+    assert any(told in row for row in shown), done.output
+    assert "s3cr3t" not in done.output

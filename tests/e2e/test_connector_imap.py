@@ -17,7 +17,7 @@ from imapclient import IMAPClient
 
 from connectors.connector import Page, Permanent, Retryable
 from connectors.mail.imap import Imap, ImapConnector
-from connectors.option import Secret
+from connectors.option import Misconfigured, Secret
 from connectors.registry import Context
 from tests.connectors import items, read_all
 from tests.servers.dovecot import PASSWORD, Dovecot
@@ -173,5 +173,5 @@ async def test_a_wrong_password_or_folder_is_permanent_and_a_server_that_is_away
         await read_all(connector(dovecot, user, folder="Nowhere"), None)
     with pytest.raises(Retryable):
         await read_all(connector(dovecot, user, port=1), None)
-    with pytest.raises(Permanent, match="TLS"):
+    with pytest.raises(Misconfigured, match="TLS"):
         connector(dovecot, user, host="mail.example.com")

@@ -18,6 +18,7 @@ from pyarrow import parquet
 
 from connectors.connector import Cursor, Item, Page, Permanent
 from connectors.files.folder import Folder, FolderConnector
+from connectors.option import Misconfigured
 from connectors.registry import Context
 from tests.connectors import items, read_all
 
@@ -134,7 +135,7 @@ async def test_fields_are_mapped_by_dotted_paths_and_a_row_without_id_is_known_b
 async def test_a_missing_folder_and_an_unknown_field_are_permanent(tmp_path: Path) -> None:
     with pytest.raises(Permanent, match="no folder"):
         await read(tmp_path / "nowhere")
-    with pytest.raises(Permanent, match="txet"):
+    with pytest.raises(Misconfigured, match="txet"):
         of(tmp_path, fields={"txet": "body"})
 
 
