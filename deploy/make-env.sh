@@ -24,6 +24,7 @@ umask 077
     echo "GRAFANA_ADMIN_PASSWORD=$(random)"
     echo "OVOZ_INGEST_TOKENS=first:$(printf %s "$token" | sha256)"
     echo "OVOZ_ALERTS_APPRISE="
+    echo "OVOZ_WORKER_QUOTES_TOKEN_SHA256="
 } > "$file"
 
 echo "Wrote $file. The intake's token, shown this once:"

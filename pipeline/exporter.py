@@ -1,4 +1,4 @@
-"""HTTP of a worker: `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever keeps it running."""
+"""HTTP of a worker: `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever keeps it running; `/quotes`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from pipeline.metrics import WorkerMetrics
+from pipeline.quotes_page import PATH, QuotesPage
 
 
 class Exporter:
     """Serves the metrics of one worker; rendering happens off the event loop."""
 
-    def __init__(self, metrics: WorkerMetrics, ready: Callable[[], str | None]) -> None:
+    def __init__(
+        self, metrics: WorkerMetrics, ready: Callable[[], str | None], quotes: QuotesPage | None = None
+    ) -> None:
+        self._quotes = quotes
         self._metrics = metrics
         self._ready = ready
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="metrics")
@@ -28,6 +32,8 @@ class Exporter:
         app.router.add_get("/metrics", self._render)
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/readyz", self._readiness)
+        if self._quotes is not None:
+            app.router.add_get(PATH, self._quotes.handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, host, port)

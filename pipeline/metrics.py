@@ -64,6 +64,10 @@ WORKER: Final = (
         "feedback_scored_total", "Items counted for the first time by this process since it started.",
         "source", "channel", "topic", "sentiment",
     ),
+    _counter(
+        "feedback_touchpoint_scored_total", "The same by touchpoint, as far as the source tells it.",
+        "touchpoint", "sentiment",
+    ),
     _stored(
         "feedback_items", "Live items within retention, exact; each worker shows the partitions it owns.",
         "source", "topic", "sentiment",
@@ -194,6 +198,7 @@ class WorkerMetrics:
         overflow = self._made["feedback_label_overflow_total"]
         self.source = Bound(labels.max_sources, overflow.labels("source").inc)
         self.topic = Bound(labels.max_topics, overflow.labels("topic").inc)
+        self._touchpoint = Bound(labels.max_touchpoints, overflow.labels("touchpoint").inc)
         language = Bound(MAX_LANGUAGES, overflow.labels("language").inc)
         self.registry.register(_Stored(snapshot, self.source, self.topic, language))
 
@@ -206,6 +211,13 @@ class WorkerMetrics:
         for (source, channel, topic, sentiment), count in Count(items).items():
             labels = (self.source(source), channel, self.topic(topic), sentiment)
             self["feedback_scored_total"].labels(*labels).inc(count)
+
+    def met(self, items: Iterable[tuple[str, str]]) -> None:
+        """Count newly counted items by (touchpoint, sentiment); those without a touchpoint are left out."""
+        for (touchpoint, sentiment), count in Count(items).items():
+            if touchpoint:
+                labels = (self._touchpoint(touchpoint), sentiment)
+                self["feedback_touchpoint_scored_total"].labels(*labels).inc(count)
 
     def turned(self, transitions: Iterable[tuple[str, str]]) -> None:
         """Count alerts that came into a state, by (rule, state)."""

@@ -155,6 +155,11 @@ class Worker:
     )
     host: str = setting("127.0.0.1", kinds.host(), "Address of /metrics.")
     port: int = setting(9108, kinds.whole(0, 65_535), "Port of /metrics; 0 takes a free one.")
+    quotes_token_sha256: str | None = setting(
+        None, kinds.sha256(),
+        "SHA-256 of the password of /quotes, the customers' own words beside /metrics (`ovoz token quotes` makes "
+        "both); without it there is no such page.", example="0123456789abcdef" * 4,
+    )  # fmt: skip
     classify_batch_items: int = setting(256, kinds.whole(1, 10_000), "Most items in one batch for the model.")
     classify_batch_wait_s: float = setting(
         0.02, kinds.number(0, 10, "seconds"), "Longest wait for such a batch to fill, in seconds."
@@ -221,6 +226,7 @@ class Labels:
 
     max_sources: int = setting(50, kinds.whole(1, 10_000), "Sources with a label of their own.")
     max_topics: int = setting(50, kinds.whole(1, 10_000), "Topics with a label of their own.")
+    max_touchpoints: int = setting(50, kinds.whole(1, 10_000), "Touchpoints with a label of their own.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

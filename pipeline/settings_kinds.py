@@ -57,9 +57,7 @@ class Key:
 
 def setting(default: T, kind: Kind, help: str, *, example: object = None) -> T:
     """A dataclass field with its default, its kind and its help text."""
-    return field(
-        default=default, metadata={"key": Key(help=help, kind=kind, example=example)}
-    )
+    return field(default=default, metadata={"key": Key(help=help, kind=kind, example=example)})
 
 
 def installed(package: str) -> bool:
@@ -179,6 +177,17 @@ def store_url() -> Kind:
         return f"postgresql+psycopg://{rest}"
 
     return Kind(expected="sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE", read=read, secret=True)
+
+
+def sha256() -> Kind:
+    """The SHA-256 of a secret."""
+
+    def read(value: object) -> str:
+        if isinstance(value, str) and re.fullmatch("[0-9a-fA-F]{64}", value):
+            return value.lower()
+        raise Wrong(kind_of(value), "0123456789abcdef" * 4)
+
+    return Kind(expected="the SHA-256 of a secret, 64 hex digits", read=read, secret=True)
 
 
 def web_url() -> Kind:

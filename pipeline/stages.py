@@ -206,6 +206,9 @@ class FoldStage:
             for i in changes.counted
             if i.prediction is not None
         )
+        metrics.met(
+            (i.feedback.touchpoint or "", i.prediction.label) for i in changes.counted if i.prediction is not None
+        )
         for item in changes.counted:
             if not item.feedback.backfill:
                 latency = now - item.feedback.received_at.timestamp()

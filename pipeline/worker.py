@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
@@ -31,11 +32,13 @@ from pipeline.metrics import WorkerMetrics
 from pipeline.model import classifier_of
 from pipeline.outbox import Outbox
 from pipeline.patience import persist
+from pipeline.quotes_page import LIMIT, QuotesPage
 from pipeline.receivers import Receiver, people, programs
 from pipeline.settings import Settings
 from pipeline.stages import ClassifyStage, FoldStage, Logs
 from pipeline.store import read
 from pipeline.store.engine import StoreAway, StoreError, away, connect, prepare
+from pipeline.store.quotes import worst_lately
 from pipeline.store.read import Snapshot, reading
 from pipeline.store.transaction import Safeguards, Store
 from pipeline.topics import Topics, workspace_partition
@@ -106,7 +109,9 @@ class Worker:
 
         `ready` hears the URL of /metrics once records are taken.
         """
-        exporter = Exporter(self._metrics, lambda: self._waiting_for)
+        token = self.settings.worker.quotes_token_sha256
+        quotes = QuotesPage(partial(worst_lately, self._engine, limit=LIMIT), token) if token else None
+        exporter = Exporter(self._metrics, lambda: self._waiting_for, quotes)
         self.url = await exporter.start(self.settings.worker.host, self.settings.worker.port)
         try:
             started = asyncio.ensure_future(self._start())

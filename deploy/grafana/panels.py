@@ -17,6 +17,7 @@ from grafana_foundation_sdk.builders.dashboard import (
     DatasourceVariable,
     QueryVariable,
     Row,
+    TextBoxVariable,
     ThresholdsConfig,
 )
 from grafana_foundation_sdk.models.common import (
@@ -78,6 +79,20 @@ def window_variable() -> CustomVariable:
     """Which window of event time *now* means."""
     hour = VariableOption(text="1h", value="1h", selected=True)
     return CustomVariable("window").label("Now").values("5m,1h,24h").current(hour)
+
+
+def quotes_variable() -> TextBoxVariable:
+    """Where a worker shows the customers' words: see `quotes_link`."""
+    at = "http://127.0.0.1:9108"
+    return TextBoxVariable("quotes").label("Quotes at").default_value(at).current(VariableOption(text=at, value=at))
+
+
+def quotes_link(**picked: str) -> DashboardLink:
+    """A link to the worst quotes of a window; `picked`: filters, with Grafana's words for what was clicked."""
+    filters = "".join(f"&{name}=${{{value}}}" for name, value in picked.items())
+    link = DashboardLink("Worst quotes").type(DashboardLinkType.LINK)
+    link.url(f"${{quotes}}/quotes?window=${{window}}{filters}")
+    return link.tooltip("In the customers' own words; needs a password").target_blank(True)
 
 
 def values_variable(name: str, label: str, query: str) -> QueryVariable:

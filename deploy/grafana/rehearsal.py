@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -48,6 +48,7 @@ TAKES_SHARE: Final = 0.58
 START_TIMEOUT_S: Final = 90.0
 TOKEN: Final = "rehearsal"  # for a server of this machine that lives for minutes
 HOOK: Final = "/v1/hooks/team"
+TOUCHPOINTS: Final = {"telegram": "courier", "google_play": "app", "intercom": "help_center"}
 SEVERE: Final = "The charger caught fire and burned my hand, my lawyer will sue you"
 
 
@@ -99,8 +100,15 @@ def rehearsing(folder: Path, takes_s: float = 60.0, rare_every_s: float = 1.0) -
 
 
 def _messages() -> list[Message]:
+    """The day until now, with the touchpoints that its sources could tell."""
     with DAY_FILE.open(encoding="utf-8") as lines:
-        return [message for message in read_day(lines) if message.at_s <= UNTIL_S]
+        sent = [message for message in read_day(lines) if message.at_s <= UNTIL_S]
+    return [
+        replace(message, item={**message.item, "touchpoint": TOUCHPOINTS[message.item["source"]]})
+        if message.item["source"] in TOUCHPOINTS and "text" in message.item
+        else message
+        for message in sent
+    ]
 
 
 def _rare(config: Path, intake: int, shop: Running, every_s: float, over: threading.Event) -> None:
@@ -175,7 +183,10 @@ def _settings(
         ("[kafka]", {"bootstrap": bootstrap}),
         ("[store]", {"url": f"sqlite:///{folder / 'ovoz.db'}"}),
         ("[ingest]", {"port": intake, "data_dir": folder / "intake"}),
-        ("[worker]", {"port": metrics, "data_dir": folder / "worker", "session_timeout_s": 3}),
+        ("[worker]", {
+            "port": metrics, "data_dir": folder / "worker", "session_timeout_s": 3,
+            "quotes_token_sha256": hashlib.sha256(TOKEN.encode()).hexdigest(),
+        }),
         # Nobody listens at the other receiver: what is not delivered must show.
         ("[alerts]", {
             "alertmanager": [f"http://{alertmanager}"], "apprise": ["json://127.0.0.1:9/"], "max_age_minutes": 4320,

@@ -12,6 +12,8 @@ from deploy.grafana.panels import (
     by_sentiment,
     lines,
     number,
+    quotes_link,
+    quotes_variable,
     rows,
     section,
     stacks,
@@ -42,13 +44,20 @@ def score(by: str) -> str:
     return f"sum by ({by}) ({weighted}) / sum by ({by}) (feedback_window_items{{{PICKED}, {WINDOW}}})"
 
 
+def share_by_touchpoint() -> str:
+    """Negative share of what was counted within a window; touchpoints of which nothing was are left out."""
+    whole = "sum by (touchpoint) (increase(feedback_touchpoint_scored_total[$window]))"
+    negative = whole.replace("[", '{sentiment="negative"}[')
+    return f"({negative} or {whole} * 0) / ({whole} > 0)"
+
+
 def dashboard() -> Dashboard:
     """See the module."""
-    about = "What customers say now, against what is usual: by topic, source, language and channel."
+    about = "What customers say now, against what is usual: by topic, source, language, channel and touchpoint."
     made = board("Voice of the customer", UID, about, refresh="30s")
     made.with_variable(values_variable("source", "Source", "label_values(feedback_items, source)"))
     made.with_variable(values_variable("topic", "Topic", "label_values(feedback_items, topic)"))
-    made.with_variable(window_variable())
+    made.with_variable(window_variable()).with_variable(quotes_variable()).link(quotes_link())
 
     overall = f'sum(feedback_window_items{{{PICKED}, {WINDOW}, sentiment="negative"}})'
     overall = f"({overall} or vector(0)) / sum(feedback_window_items{{{PICKED}, {WINDOW}}})"
@@ -66,9 +75,11 @@ def dashboard() -> Dashboard:
                alarm=1, below=True),
         bars("Negative share by topic: now and usual",
              "Share of negative items in the chosen window, beside the mean of the last seven days.", "percentunit",
-             (share("topic", "$window"), "{{topic}} · now"), (usual, "{{topic}} · usual")).min(0).max(1),
+             (share("topic", "$window"), "{{topic}} · now"), (usual, "{{topic}} · usual")).min(0).max(1)
+        .data_links([quotes_link(topic="__field.labels.topic")]),
         rows("What changed", "Topics whose negative share is above usual, and by how much; worst first.", "percentunit",
-             f"sort_desc(({share('topic', '$window')}) - ({usual}) > 0.02)", ("Time",)),
+             f"sort_desc(({share('topic', '$window')}) - ({usual}) > 0.02)", ("Time",))
+        .data_links([quotes_link(topic="__data.fields.topic")]),
     )  # fmt: skip
 
     section(
@@ -94,19 +105,24 @@ def dashboard() -> Dashboard:
             f"sum by (topic, sentiment) (feedback_window_items{{{PICKED}, {WINDOW}}})", "topic", "sentiment",
         )),
         bars("Negative share by source", "Share of negative items in the chosen window.", "percentunit",
-             (share("source", "$window"), "{{source}}")).min(0).max(1),
+             (share("source", "$window"), "{{source}}")).min(0).max(1)
+        .data_links([quotes_link(source="__field.labels.source")]),
         bars("Negative share by language", "Of all sources and topics; und is a language that is not known.",
              "percentunit", (share("language", "$window", everywhere, "feedback_language_items"), "{{language}}"))
-        .min(0).max(1),
+        .min(0).max(1).data_links([quotes_link(language="__field.labels.language")]),
         bars("Negative share by channel", "Reviews, chat, social posts, e-mail, surveys; of all sources and topics.",
              "percentunit", (share("channel", "$window", everywhere, "feedback_language_items"), "{{channel}}"))
-        .min(0).max(1),
+        .min(0).max(1).data_links([quotes_link(channel="__field.labels.channel")]),
+        bars("Negative share by touchpoint", "Where in the customer's journey, as far as sources tell; of what was "
+             "counted within the chosen window.", "percentunit", (share_by_touchpoint(), "{{touchpoint}}"))
+        .min(0).max(1).data_links([quotes_link(touchpoint="__field.labels.touchpoint")]),
         bars("Time since each source was last heard", "A source that went quiet is not a calm one.", "s",
              ('time() - max by (source) (feedback_source_last_success_timestamp_seconds{source=~"$source"})',
               "{{source}}")),
-        rows("Worst now", "Source and topic with the most negative items; the customers' own words stand in the alerts "
-             "and in `ovoz status`.", "short",
+        rows("Worst now", "Source and topic with the most negative items; each row links to the worst of the "
+             "customers' own words, as does the top of the page.", "short",
              f'topk(10, sum by (source, topic) (feedback_window_items{{{PICKED}, {WINDOW}, sentiment="negative"}}))',
-             ("Time",)),
+             ("Time",))
+        .span(24).data_links([quotes_link(source="__data.fields.source", topic="__data.fields.topic")]),
     )  # fmt: skip
     return made

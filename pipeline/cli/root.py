@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "evaluate": ("evaluate", "Measure the model on labelled texts."),
     "train": ("train", "Train a model from labelled texts."),
     "status": ("status", "Show lag, rates, sources and alerts."),
+    "quotes": ("quotes", "Show the worst of what was said lately."),
     "alerts": ("alerts", "List, show, test, backtest and tune alerts."),
     "audit": ("audit", "Compare broker, ledger, items and counts."),
     "dead": ("dead", "List, show and put back dead letters."),

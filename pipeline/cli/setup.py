@@ -42,7 +42,7 @@ def init(path: Path, force: bool, config: Path | None) -> int:
 @command("token", short_help="Make a bearer token for the intake.")
 @click.argument("name")
 def token(name: str, config: Path | None) -> int:
-    """Make a bearer token for a client called NAME and print it, once.
+    """Make a bearer token for a client called NAME, or a password of /quotes, and print it, once.
 
     Only its SHA-256 goes into the settings file, so the token itself cannot be shown again.
 
@@ -56,5 +56,6 @@ def token(name: str, config: Path | None) -> int:
     secret = f"ovoz_{secrets.token_urlsafe(32)}"
     digest = hashlib.sha256(secret.encode()).hexdigest()
     click.echo(f"# The token, for the client; it is not shown again:\n{secret}\n")
-    click.echo(f'# For ovoz.toml:\n[[ingest.tokens]]\nname = "{name}"\nsha256 = "{digest}"')
+    click.echo(f'# For ovoz.toml:\n[[ingest.tokens]]\nname = "{name}"\nsha256 = "{digest}"\n')
+    click.echo(f'# Or, as the password of /quotes at each worker:\n[worker]\nquotes_token_sha256 = "{digest}"')
     return DONE

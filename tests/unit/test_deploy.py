@@ -11,6 +11,7 @@ import tomllib
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import jsonschema
 import pytest
@@ -22,6 +23,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from deploy.grafana.asking import put, questions
 from pipeline.intake_metrics import IntakeMetrics
 from pipeline.metrics import CONNECTOR, WORKER
+from pipeline.quotes_page import asked
 from pipeline.settings import Settings, load
 from pipeline.settings_file import keys, sections
 
@@ -303,11 +305,32 @@ def test_every_variable_of_a_dashboard_is_used_and_every_used_one_exists(board: 
     names = {one["name"] for one in board["templating"]["list"]}
     asked = " ".join(question.expression for question in questions(board))
     used = set(re.findall(r"\$(\w+)", asked)) - {"__rate_interval"}
-    assert used == names - {"datasource"}
+    linked = set(re.findall(r"\$\{(\w+)\}", " ".join(links(board))))
+    assert used | linked == names - {"datasource"}
     made = put(asked, dict.fromkeys(names, "x"), scrape_s=5)
     assert "$" not in made and ("[20s]" in made) is ("$__rate_interval" in asked)
     with pytest.raises(ValueError, match=r"\$nonsense is no variable"):
         put("up{job=\"$nonsense\"}", {}, scrape_s=5)
+
+
+def links(board: dict[str, Any]) -> list[str]:
+    """The addresses that a dashboard and its panels link to, apart from other dashboards."""
+    fields = [panel.get("fieldConfig", {}).get("defaults", {}) for panel in board["panels"]]
+    found = [one for field in fields for one in field.get("links", ())]
+    return [one["url"] for one in (*found, *board["links"]) if one.get("url")]
+
+
+def test_every_link_to_quotes_asks_what_the_page_of_a_worker_knows() -> None:
+    found = links(DASHBOARDS["voice-of-the-customer"])
+    assert len(found) >= 8
+    picked = set()
+    for url in found:
+        base, _, query = url.partition("/quotes?")
+        assert base == "${quotes}"
+        filters, window = asked(dict(parse_qsl(query.replace("${window}", "24h"), strict_parsing=True)))
+        assert window == "24h" and all(value.startswith("${__") for value in filters.values())
+        picked |= filters.keys()
+    assert picked == {"topic", "source", "language", "channel", "touchpoint"}
 
 
 def test_rates_are_made_from_the_real_scrape_interval() -> None:

@@ -17,7 +17,7 @@ from pipeline.store.read import Snapshot, WindowSum
 
 HARMLESS = {
     "source", "channel", "language", "topic", "sentiment", "window", "rule", "severity", "stage", "reason", "state",
-    "partition", "receiver", "outcome", "label", "version", "model",
+    "partition", "receiver", "outcome", "label", "version", "model", "touchpoint",
 }  # fmt: skip
 
 
@@ -104,6 +104,18 @@ def test_counting_adds_up_by_labels() -> None:
     text = generate_latest(made.registry).decode()
     assert 'feedback_scored_total{channel="chat",sentiment="negative",source="a",topic="delivery"} 3.0' in text
     assert 'feedback_scored_total{channel="chat",sentiment="negative",source="a",topic="other"} 3.0' in text
+
+
+def test_touchpoints_are_counted_within_their_bound_and_their_absence_is_not() -> None:
+    made = WorkerMetrics(Labels(max_touchpoints=1))
+    made.met([("checkout", "negative"), ("", "negative"), ("ivr", "positive"), ("checkout", "negative")])
+    text = generate_latest(made.registry).decode()
+    lines = {line for line in text.splitlines() if line.startswith("feedback_touchpoint_scored_total{")}
+    assert lines == {
+        'feedback_touchpoint_scored_total{sentiment="negative",touchpoint="checkout"} 2.0',
+        'feedback_touchpoint_scored_total{sentiment="positive",touchpoint="other"} 1.0',
+    }
+    assert 'feedback_label_overflow_total{label="touchpoint"} 1.0' in text
 
 
 def test_label_values_are_escaped() -> None:
