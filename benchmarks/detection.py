@@ -1,8 +1,9 @@
 """How often a `spike` rule cries wolf, and how soon it sees a real one; beside it a threshold, a z-score and bands.
 
-    python -m benchmarks.detection [--quick]
+    python -m benchmarks.detection [--quick] [--jobs N]
 
-Topics are made up (benchmarks.detection_streams); our detector is the shipped one, item by item. Each rival has
+Topics are made up (benchmarks.detection_streams); our detector is the shipped one, item by item, and each topic is a
+task of its own for one of the `--jobs` processes: what they find does not depend on how many there are. Each rival has
 every setting of a grid tried on the same streams, and the one that finds most incidents while it keeps the
 allowance there is shown: it is tuned on what it is judged by, ours is not tuned at all. An incident is found
 when an alarm begins while it lasts; an alarm within twice its length is none of the false ones. The first
@@ -13,11 +14,13 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -103,6 +106,13 @@ class Score:
             for at_s in starts
         )
 
+    def join(self, other: Score) -> None:
+        """Add what was counted on other streams."""
+        self.weeks += other.weeks
+        self.false += other.false
+        self.incidents += other.incidents
+        self.delays += other.delays
+
     @property
     def rate(self) -> float:
         """False alarms per topic-week."""
@@ -120,29 +130,88 @@ class Score:
         return statistics.median(self.delays + missed)
 
 
+Scores = dict[tuple[str, str], Score]
+"""By method and setting."""
+
+
 def interval(count: int, weeks: float) -> tuple[float, float]:
     """The 95 % confidence interval of a rate (Garwood 1936)."""
     low = chi2.ppf(0.025, 2 * count) / 2 if count else 0.0
     return low / weeks, chi2.ppf(0.975, 2 * count + 2) / 2 / weeks
 
 
-def judge(
-    world: World, incident: Incident | None, streams: int, days: int, seed: int, *, rivals: bool
-) -> dict[tuple[str, str], Score]:
-    """The score of each method and setting over so many topics."""
-    scores: dict[tuple[str, str], Score] = defaultdict(Score)
-    for number in range(streams):
-        one = stream(world, days, seed * 1000 + number, incident)
-        scores[OURS, ""].add(one, fired(one), incident)
-        if rivals:
-            for method, starts in alarms(one):
-                scores[method].add(one, starts, incident)
-    return scores
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """So many topics of one world, with incidents or none. `rivals`: whether these are judged too."""
+
+    world: World
+    incident: Incident | None
+    topics: int
+    days: int
+    rivals: bool
+
+    @property
+    def items(self) -> float:
+        """Of one topic: what it costs."""
+        return self.world.per_minute * 1440 * self.days
+
+    def scores(self, number: int) -> Scores:
+        """What each method and setting did on one of the topics."""
+        seed = (2000 if self.incident else 1000) + number
+        one = stream(self.world, self.days, seed, self.incident)
+        scores: Scores = defaultdict(Score)
+        scores[OURS, ""].add(one, fired(one), self.incident)
+        for method, starts in alarms(one) if self.rivals else ():
+            scores[method].add(one, starts, self.incident)
+        return scores
 
 
-def best(
-    calm: dict[tuple[str, str], Score], found: dict[tuple[str, str], Score], name: str
-) -> tuple[str, Score] | None:
+def calm_trials(*, quick: bool) -> Iterator[Trial]:
+    """Topics of four weeks in which nothing happens."""
+    sizes = {2.0: 6, 10.0: 2} if quick else {0.2: 26, 2.0: 26, 10.0: 14, 100.0: 1}
+    for per_minute, topics in sizes.items():
+        for name, what in CALM.items():
+            if (quick and name not in ("seasonal", "bursty")) or (per_minute == 100 and name != "seasonal"):
+                continue
+            world = World(name=name, per_minute=per_minute, **what)
+            yield Trial(world=world, incident=None, topics=topics, days=28, rivals=name == "seasonal")
+
+
+def incident_trials(*, quick: bool) -> Iterator[Trial]:
+    """Seasonal topics of 17 days, each with nine incidents."""
+    sizes = {2.0: 8, 10.0: 4} if quick else {0.2: 20, 2.0: 24, 10.0: 12, 100.0: 1}
+    for per_minute, topics in sizes.items():
+        world = World(name="seasonal", per_minute=per_minute, **CALM["seasonal"])
+        for incident in (RISE,) if quick or per_minute == 100 else (RISE, *OTHERS):
+            few = topics if incident is RISE else max(topics // 2, 1)
+            yield Trial(world=world, incident=incident, topics=few, days=17, rivals=True)
+
+
+def run(trials: Sequence[Trial], jobs: int) -> list[Scores]:
+    """The scores of each trial, its topics together, from `jobs` processes; progress goes to the terminal."""
+    tasks = sorted(((one.items, at, n) for at, one in enumerate(trials) for n in range(one.topics)), reverse=True)
+    whole, done, began = sum(items for items, _, _ in tasks), 0.0, time.monotonic()
+    found: dict[tuple[int, int], Scores] = {}
+    with ProcessPoolExecutor(jobs, initializer=os.nice, initargs=(10,)) as pool:
+        waiting = {pool.submit(trials[at].scores, number): (items, at, number) for items, at, number in tasks}
+        for future in as_completed(waiting):
+            items, at, number = waiting[future]
+            found[at, number] = future.result()
+            done += items
+            if sys.stderr.isatty():
+                left = (time.monotonic() - began) * (whole - done) / done
+                says = f"{done / whole:4.0%} of {whole / 1e6:.0f} million items, {left:4.0f} s left"
+                print(f"\r{says} ", end="", file=sys.stderr)
+    if sys.stderr.isatty():
+        print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
+    together: list[Scores] = [defaultdict(Score) for _ in trials]
+    for (at, _), scores in sorted(found.items()):
+        for method, score in scores.items():
+            together[at][method].join(score)
+    return together
+
+
+def best(calm: Scores, found: Scores, name: str) -> tuple[str, Score] | None:
     """The setting of a rival that finds most, soonest, of those that keep the allowance in calm and in between."""
     fit = [
         (score.found, -score.delay, setting)
@@ -155,63 +224,63 @@ def best(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the tables; 0 when all aims are met."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.detection", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a tenth of the topics, two rates")
-    quick = parser.parse_args(arguments).quick
-    # items a minute → topics of four weeks for false alarms, topics of 17 days with nine incidents
-    sizes = {2.0: (6, 8), 10.0: (2, 4)} if quick else {0.2: (24, 12), 2.0: (20, 14), 10.0: (4, 6), 100.0: (1, 1)}
-    began, misses = time.monotonic(), []
-    print(f"False alarms per topic-week, {ALLOWED} allowed (95 % interval; topic-weeks)")
-    calm: dict[float, dict[tuple[str, str], Score]] = {}
-    pooled = Score()
-    for per_minute, (topics, _) in sizes.items():
-        for name, what in CALM.items():
-            if quick and name not in ("seasonal", "bursty"):
-                continue
-            if per_minute == 100 and name != "seasonal":
-                continue
-            world = World(name=name, per_minute=per_minute, **what)
-            scores = judge(world, None, topics, 28, 1, rivals=name == "seasonal")
-            if name == "seasonal":
-                calm[per_minute] = scores
-            ours = scores[OURS, ""]
-            low, high = interval(ours.false, ours.weeks)
-            print(
-                f"  {per_minute:>5g}/min  {name:<9} {ours.rate:.3f}  ({low:.3f} to {high:.3f}; {ours.weeks:.0f})",
-                flush=True,
-            )
-            pooled.weeks, pooled.false = pooled.weeks + ours.weeks, pooled.false + ours.false
-            if low > ALLOWED:
-                misses.append(f"{name} at {per_minute:g}/min: {ours.rate:.2f} false alarms a week")
-    low, high = interval(pooled.false, pooled.weeks)
-    print(f"  all together        {pooled.rate:.3f}  ({low:.3f} to {high:.3f}; {pooled.weeks:.0f})")
-    if pooled.rate > ALLOWED or (high > ALLOWED and not quick):
-        misses.append(f"{pooled.rate:.2f} false alarms a week in all, up to {high:.2f}")
-    print("\nIncidents in the seasonal world: found, median delay; the rivals' best settings at the same allowance")
-    for per_minute, (_, topics) in sizes.items():
-        world = World(name="seasonal", per_minute=per_minute, **CALM["seasonal"])
-        for incident in (RISE,) if quick or per_minute == 100 else (RISE, *OTHERS):
-            few = topics if incident is RISE else max(topics // 2, 1)
-            found = judge(world, incident, few, 17, 2, rivals=True)
-            ours = found[OURS, ""]
-            print(f"  {per_minute:g}/min, {incident.name} ({ours.incidents} incidents)")
-            print(f"    {OURS:<16} {ours.found:>4.0%}  {ours.delay:>5.1f} min", flush=True)
-            for name in ("fixed threshold", "z-score", "mean ± k·sigma"):
-                chosen = best(calm[per_minute], found, name)
-                if chosen is None:
-                    print(f"    {name:<16} no setting keeps the allowance")
-                    continue
-                setting, score = chosen
-                print(f"    {name:<16} {score.found:>4.0%}  {score.delay:>5.1f} min  ({setting})", flush=True)
-                if incident is RISE and (score.found > ours.found + 0.05 or score.delay < ours.delay - 0.5):
-                    misses.append(f"{name} is better at {per_minute:g}/min")
-            if incident is RISE and per_minute in AIMS and (ours.found < 0.9 or ours.delay > AIMS[per_minute]):
-                misses.append(
-                    f"{per_minute:g}/min: {ours.found:.0%} found after {ours.delay:.1f} min, "
-                    f"aimed at 90 % and {AIMS[per_minute]:g} min"
-                )
+    parser.add_argument("--quick", action="store_true", help="a tenth of the topics, two rates, two worlds")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, %(default)s if not given")
+    options = parser.parse_args(arguments)
+    began = time.monotonic()
+    calm, rises = list(calm_trials(quick=options.quick)), list(incident_trials(quick=options.quick))
+    scores = run([*calm, *rises], options.jobs)
+    misses = [
+        *_tell_calm(list(zip(calm, scores, strict=False)), quick=options.quick),
+        *_tell_rises(
+            {one.world.per_minute: score for one, score in zip(calm, scores, strict=False) if one.rivals},
+            list(zip(rises, scores[len(calm) :], strict=True)),
+        ),
+    ]
     took = time.monotonic() - began
     print(f"\n{'MISSED: ' + '; '.join(misses) if misses else 'All aims met'} ({took:.0f} s)")
     return 1 if misses else 0
+
+
+def _tell_calm(trials: Sequence[tuple[Trial, Scores]], *, quick: bool) -> Iterator[str]:
+    """Print the false alarms; what is missed comes back."""
+    print(f"False alarms per topic-week, {ALLOWED} allowed (95 % interval; topic-weeks)")
+    pooled = Score()
+    for trial, scores in trials:
+        ours, per_minute, name = scores[OURS, ""], trial.world.per_minute, trial.world.name
+        low, high = interval(ours.false, ours.weeks)
+        print(f"  {per_minute:>5g}/min  {name:<9} {ours.rate:.3f}  ({low:.3f} to {high:.3f}; {ours.weeks:.0f})")
+        pooled.join(ours)
+        if low > ALLOWED or (ours.rate > ALLOWED and not quick):
+            yield f"{name} at {per_minute:g}/min: {ours.rate:.2f} false alarms a week"
+    low, high = interval(pooled.false, pooled.weeks)
+    print(f"  all together        {pooled.rate:.3f}  ({low:.3f} to {high:.3f}; {pooled.weeks:.0f})")
+    if pooled.rate > ALLOWED or (high > ALLOWED and not quick):
+        yield f"{pooled.rate:.2f} false alarms a week in all, up to {high:.2f}"
+
+
+def _tell_rises(calm: dict[float, Scores], trials: Sequence[tuple[Trial, Scores]]) -> Iterator[str]:
+    """Print what was found, beside the rivals' best of those that keep the allowance in `calm`."""
+    print("\nIncidents in the seasonal world: found, median delay; the rivals' best settings at the same allowance")
+    for trial, found in trials:
+        ours, per_minute, incident = found[OURS, ""], trial.world.per_minute, trial.incident
+        assert incident is not None
+        print(f"  {per_minute:g}/min, {incident.name} ({ours.incidents} incidents)")
+        print(f"    {OURS:<16} {ours.found:>4.0%}  {ours.delay:>5.1f} min")
+        for name in ("fixed threshold", "z-score", "mean ± k·sigma"):
+            chosen = best(calm[per_minute], found, name)
+            if chosen is None:
+                print(f"    {name:<16} no setting keeps the allowance")
+                continue
+            setting, score = chosen
+            print(f"    {name:<16} {score.found:>4.0%}  {score.delay:>5.1f} min  ({setting})")
+            if incident is RISE and (score.found > ours.found + 0.05 or score.delay < ours.delay - 0.5):
+                yield f"{name} is better at {per_minute:g}/min"
+        if incident is RISE and per_minute in AIMS and (ours.found < 0.9 or ours.delay > AIMS[per_minute]):
+            yield (
+                f"{per_minute:g}/min: {ours.found:.0%} found after {ours.delay:.1f} min, "
+                f"aimed at 90 % and {AIMS[per_minute]:g} min"
+            )
 
 
 if __name__ == "__main__":
