@@ -40,6 +40,7 @@ from pipeline.broker import EmbeddedBroker, free_port
 from pipeline.live_rules import read_rules
 from pipeline.store import incidents
 from pipeline.store.engine import connect, prepare
+from pipeline.store.memory import Memory
 
 PROBE: Final = "zzprobe"
 RULES: Final = f"""
@@ -235,14 +236,15 @@ def _cost(rules: Sequence[Rule], count: int, start: datetime) -> tuple[float, fl
     for sample in some:
         recent.mark(sample)
     folded = (time.process_time() - begun) / len(some)
+    memory = Memory()
     with tempfile.TemporaryDirectory() as folder:
         database = connect(f"sqlite:///{folder}/x.db")
         prepare(database)
         with database.begin() as connection:
-            incidents.observe(connection, engine, samples)
+            incidents.observe(connection, engine, memory.open(connection, engine, ["default"]), samples)
         begun = time.process_time()
         with database.begin() as connection:
-            incidents.observe(connection, engine, more[:count])
+            incidents.observe(connection, engine, memory.open(connection, engine, ["default"]), more[:count])
         series = (time.process_time() - begun) / count
         database.dispose()
     return item, folded, series

@@ -51,6 +51,7 @@ class Horizon:
 class Talks:
     """What the store holds of the conversations in a batch.
 
+
     `deleted`: until when whatever was said in it is taken back. `members`: of those that the batch deletes, each item
     with the time at which it was said.
     """
@@ -62,11 +63,13 @@ class Talks:
 @dataclass(slots=True)
 class Changes:
     """What one batch changes. `counted`: items whose newest version counts now for the first time. `withdrawn`: items
-    that the store holds and that go with their conversation.
+    that the store holds and that go with their conversation. `expires`: the last minute in which any of an item's
+    versions would count; it is remembered for so long.
     """
 
     withdrawn: list[Identity] = field(default_factory=list)
     items: dict[Identity, tuple[Scored, Held]] = field(default_factory=dict)
+    expires: dict[Identity, int] = field(default_factory=dict)
     cells: dict[Cell, Tally] = field(default_factory=lambda: defaultdict(Tally))
     watermarks: dict[str, datetime] = field(default_factory=dict)
     counted: list[Scored] = field(default_factory=list)
@@ -134,6 +137,8 @@ def fold(
         changes.silent += after.silent
         current[identity] = after
         changes.items[identity] = (scored, after)
+        last = _last_minute(scored, after)
+        changes.expires[identity] = max(last, changes.expires.get(identity, last))
         if talk is not None and feedback.turn == DELETED:
             deleted[talk] = max(taken_back_until(feedback), deleted.get(talk, taken_back_until(feedback)))
             gone = [one for one, (of, at) in members.items() if of == talk and at <= deleted[talk] and one != identity]
@@ -145,6 +150,15 @@ def fold(
 def taken_back_until(feedback: Feedback) -> datetime:
     """Until when what was said in a conversation goes with its deletion."""
     return feedback.received_at + AFTER_DELETION
+
+
+def _last_minute(scored: Scored, held: Held) -> int:
+    feedback = scored.feedback
+    if feedback.turn == DELETED:
+        return minute_of(taken_back_until(feedback))
+    if held.cell is not None:
+        return held.cell.minute
+    return minute_of(feedback.created_at if held.silent else feedback.received_at)
 
 
 def _withdraw(identities: Iterable[Identity], current: dict[Identity, Held], changes: Changes) -> None:

@@ -384,6 +384,7 @@ class Worker:
         scored = self._logs[self._topics.scored.name]
 
         def all_of_them() -> None:
+            self._store.settle()
             with reading(self._engine) as connection:
                 names = self._workspaces(connection)
                 times = which(connection, read.stream_times(connection, names, datetime.now(UTC)))

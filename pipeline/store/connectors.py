@@ -186,9 +186,7 @@ class ConnectorStore:
         """Give back every lease of this process, so that another need not wait for its end."""
         table = schema.connector
         with transaction(self._engine) as connection:
-            connection.execute(
-                sa.update(table).where(table.c.holder == self._holder).values(holder=None, lease_us=0)
-            )
+            connection.execute(sa.update(table).where(table.c.holder == self._holder).values(holder=None, lease_us=0))
 
 
 def gaps(
@@ -265,9 +263,7 @@ def _note(
             workspace=workspace, source=source, instance=instance, since_us=micros(one.since),
             until_us=micros(max(one.since, one.until)), reason=one.reason[:500], noted_us=micros(now),
         )  # fmt: skip
-        later = sa.case(
-            (table.c.until_us > upsert.excluded.until_us, table.c.until_us), else_=upsert.excluded.until_us
-        )
+        later = sa.case((table.c.until_us > upsert.excluded.until_us, table.c.until_us), else_=upsert.excluded.until_us)
         keys = ["workspace", "source", "instance", "since_us"]
         connection.execute(upsert.on_conflict_do_update(index_elements=keys, set_={"until_us": later}))
 

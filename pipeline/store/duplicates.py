@@ -1,17 +1,16 @@
 """Near-duplicates within the store's transaction: what a workspace said lately, kept beside its counts.
 
-The index of alerts.duplicates lives in memory as long as this process is the only one that writes to the
-workspace; one look at the newest row tells. After a restart, a rebalance or a transaction that failed it is
-read again, so the same items are folded whatever died.
+The index of alerts.duplicates lives in memory (pipeline.store.memory). After a restart, a rebalance or a transaction
+that failed it is read again, so the same items are folded whatever died.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final
+from functools import cache
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -20,68 +19,35 @@ from alerts.duplicates import REMEMBERED, Entry, Recent
 from pipeline.store import schema
 from pipeline.store.rows import micros, moment
 
-WORKSPACES: Final = 200
 NEW_AUTHOR: Final = timedelta(days=1)
 
 
-class Marker:
-    """Marks samples as copies, for one writer of the store."""
+def mark(connection: sa.Connection, recent: Mapping[str, Recent], samples: Sequence[Sample]) -> list[Sample]:
+    """The samples, copies and new authors marked; what is new is kept in the same transaction.
 
-    def __init__(self) -> None:
-        self._recent: OrderedDict[str, Recent] = OrderedDict()
-
-    def mark(self, connection: sa.Connection, samples: Sequence[Sample]) -> list[Sample]:
-        """The samples, copies and new authors marked; what is new is kept in the same transaction."""
-        names = sorted({sample.workspace for sample in samples})
-        recent = {name: self._current(connection, name) for name in names}
-        marked = [recent[sample.workspace].mark(sample) for sample in samples]
-        table = schema.signature
-        rows = [
-            {
-                "workspace": name,
-                "number": entry.number,
-                "feedback_id": entry.feedback_id,
-                "at_us": micros(entry.at),
-                "signature": entry.signature,
-            }
-            for name in names
-            for entry in recent[name].take_new()
-        ]
-        if rows:
-            connection.execute(sa.insert(table), rows)
-            for name in {str(row["workspace"]) for row in rows}:
-                self._trim(connection, name, recent[name])
-        return _with_authors(connection, marked)
-
-    def _current(self, connection: sa.Connection, name: str) -> Recent:
-        table = schema.signature
-        newest = connection.execute(
-            sa.select(table.c.number, table.c.feedback_id)
-            .where(table.c.workspace == name)
-            .order_by(table.c.number.desc())
-            .limit(1)
-        ).first()
-        recent = self._recent.get(name)
-        known = recent and recent.last and (recent.last.number, recent.last.feedback_id)
-        if recent is None or known != (newest and tuple(newest)):
-            recent = self._recent[name] = _read(connection, name)
-        self._recent.move_to_end(name)
-        if len(self._recent) > WORKSPACES:
-            self._recent.popitem(last=False)
-        return recent
-
-    @staticmethod
-    def _trim(connection: sa.Connection, name: str, recent: Recent) -> None:
-        # Whatever lies below is read by nobody; deleting in strides spares the smaller transactions.
-        last = recent.last
-        if last is not None and last.number % 256 < 64:
-            table = schema.signature
-            connection.execute(
-                sa.delete(table).where(table.c.workspace == name, table.c.number <= last.number - REMEMBERED)
-            )
+    `recent`: by workspace, as `read` gave it and earlier calls have left it.
+    """
+    marked = [recent[sample.workspace].mark(sample) for sample in samples]
+    rows = [
+        {
+            "workspace": name,
+            "number": entry.number,
+            "feedback_id": entry.feedback_id,
+            "at_us": micros(entry.at),
+            "signature": entry.signature,
+        }
+        for name in sorted({sample.workspace for sample in samples})
+        for entry in recent[name].take_new()
+    ]
+    if rows:
+        connection.execute(_keep(), rows)
+        for name in {str(row["workspace"]) for row in rows}:
+            _trim(connection, name, recent[name])
+    return _with_authors(connection, marked)
 
 
-def _read(connection: sa.Connection, name: str) -> Recent:
+def read(connection: sa.Connection, name: str) -> Recent:
+    """The newest distinct texts of a workspace."""
     table = schema.signature
     query = (
         sa.select(table.c.number, table.c.feedback_id, table.c.at_us, table.c.signature)
@@ -94,6 +60,21 @@ def _read(connection: sa.Connection, name: str) -> Recent:
         Entry(number=row.number, feedback_id=row.feedback_id, at=moment(row.at_us), signature=bytes(row.signature))
         for row in reversed(rows)
     )
+
+
+@cache
+def _keep() -> Any:
+    return sa.insert(schema.signature)
+
+
+def _trim(connection: sa.Connection, name: str, recent: Recent) -> None:
+    # Whatever lies below is read by nobody; deleting in strides spares the smaller transactions.
+    last = recent.last
+    if last is not None and last.number % 256 < 64:
+        table = schema.signature
+        connection.execute(
+            sa.delete(table).where(table.c.workspace == name, table.c.number <= last.number - REMEMBERED)
+        )
 
 
 def _with_authors(connection: sa.Connection, samples: list[Sample]) -> list[Sample]:

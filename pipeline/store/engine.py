@@ -60,7 +60,12 @@ def connect(url: str) -> sa.Engine:
 
 def insert(connection: sa.Connection) -> Callable[[sa.Table], Any]:
     """The dialect's INSERT, the one that knows ON CONFLICT."""
-    return sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    return insert_of(connection.dialect.name)
+
+
+def insert_of(dialect: str) -> Callable[[sa.Table], Any]:
+    """The same by the dialect's name."""
+    return sqlite.insert if dialect == "sqlite" else postgresql.insert
 
 
 def upgrade(engine: sa.Engine) -> tuple[str | None, str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
@@ -12,13 +11,11 @@ import sqlalchemy as sa
 
 from alerts.alert import Alert, Sample
 from alerts.engine import Engine, Evaluation, Key, Transition
-from alerts.series import State
-from pipeline.store import connectors, schema
+from pipeline.store import connectors, memory, schema
 from pipeline.store.connectors import Missing
 from pipeline.store.engine import insert
+from pipeline.store.memory import Remembered
 from pipeline.store.rows import micros
-
-log = logging.getLogger("ovoz.incidents")
 
 Pending = tuple[Alert, int]
 """An alert and the revision of it."""
@@ -34,36 +31,44 @@ Claim = Literal["free", "taken", "unfinished"]
 """`taken`: another worker has sent it or is about to. `unfinished`: an earlier attempt may have arrived or not."""
 
 
-def observe(connection: sa.Connection, engine: Engine, samples: Sequence[Sample]) -> tuple[Transition, ...]:
+def observe(
+    connection: sa.Connection, engine: Engine, remembered: Mapping[str, Remembered], samples: Sequence[Sample]
+) -> tuple[Transition, ...]:
     """Feed new items to the detectors: which alerts came into which status."""
-    keys = sorted({key for sample in samples for key in engine.series_keys(sample)})
-    states = _states(connection, keys)
+    keys = {key for sample in samples for key in engine.series_keys(sample)}
+    states = memory.load(connection, remembered, keys)
     now = max(sample.at for sample in samples)
-    return _save(connection, engine, engine.evaluate(samples, states, now), now)
+    evaluation = engine.evaluate(samples, states, now)
+    memory.journal(connection, remembered, (sample for sample in samples if engine.series_keys(sample)))
+    return _save(connection, engine, remembered, evaluation, now)
 
 
 def tick(
-    connection: sa.Connection, engine: Engine, workspace: str, now: datetime, *, behind: bool, review: bool
+    connection: sa.Connection, engine: Engine, held: Remembered, now: datetime, *, behind: bool, review: bool
 ) -> tuple[Transition, ...]:
-    """Let stream time pass in a workspace: which alerts came into which status.
+    """Let stream time pass in a workspace: which alerts came into which status. Writes what waits to be written.
 
     `behind`: items older than `now` may still be on their way. `review`: look at every series, not only at
     those whose time has come; needed once after the rules have changed.
     """
+    held.write(connection, engine)
     table = schema.detector
-    alerts = _open(connection, workspace)
-    query = sa.select(table).where(table.c.workspace == workspace)
+    alerts = _open(connection, held.workspace)
+    query = sa.select(table.c.workspace, table.c.rule, table.c.series).where(table.c.workspace == held.workspace)
     if not review:
         query = query.where(table.c.due_us <= micros(now))
-    known = _decoded(connection.execute(query))
-    if not alerts and not known:
+    keys = {Key(*row) for row in connection.execute(query)}
+    if not alerts and not keys:
         return ()
-    series = {Key(workspace, alert.rule, alert.series) for alert in alerts}
-    known |= _states(connection, sorted(series - known.keys()))
+    remembered = {held.workspace: held}
+    keys |= {Key(held.workspace, alert.rule, alert.series) for alert in alerts}
+    known = memory.load(connection, remembered, keys)
     evaluation = engine.tick(known, alerts, now, behind=behind)
     if review:
         evaluation = replace(evaluation, states={**known, **evaluation.states})
-    return _save(connection, engine, evaluation, now)
+    transitions = _save(connection, engine, remembered, evaluation, now)
+    held.write(connection, engine)
+    return transitions
 
 
 def due(
@@ -184,27 +189,6 @@ def _under_way(now: datetime) -> Any:
     return schema.delivery.c.attempted_us.between(micros(now - ATTEMPT), micros(now + ATTEMPT))
 
 
-def _states(connection: sa.Connection, keys: Sequence[Key]) -> dict[Key, State]:
-    table = schema.detector
-    found: dict[Key, State] = {}
-    for start in range(0, len(keys), 300):
-        some = [tuple(key) for key in keys[start : start + 300]]
-        query = sa.select(table).where(sa.tuple_(table.c.workspace, table.c.rule, table.c.series).in_(some))
-        found |= _decoded(connection.execute(query))
-    return found
-
-
-def _decoded(rows: Iterable[Any]) -> dict[Key, State]:
-    found = {}
-    for row in rows:
-        try:
-            found[Key(row.workspace, row.rule, row.series)] = State.from_json(row.state)
-        except (ValueError, TypeError, KeyError) as error:
-            # Of another release, whose kind of rule or memory is unknown here: the series learns anew.
-            log.warning("rule %s learns the series %r anew: %s", row.rule, row.series, error)
-    return found
-
-
 def _open(connection: sa.Connection, workspace: str) -> list[Alert]:
     table = schema.alert
     query = sa.select(table.c.body).where(table.c.state != "resolved", table.c.workspace == workspace)
@@ -255,24 +239,15 @@ def _told(one: Missing) -> str:
 
 
 def _save(
-    connection: sa.Connection, engine: Engine, evaluation: Evaluation, now: datetime
+    connection: sa.Connection,
+    engine: Engine,
+    remembered: Mapping[str, Remembered],
+    evaluation: Evaluation,
+    now: datetime,
 ) -> tuple[Transition, ...]:
+    memory.learn(remembered, evaluation.states)
     blind = _blind(connection, engine, evaluation)
     unheard = _unheard(connection, evaluation, now)
-    if evaluation.states:
-        upsert = insert(connection)(schema.detector)
-        rows = []
-        for key, state in sorted(evaluation.states.items(), key=lambda entry: entry[0]):
-            due_s = engine.due_s(key, state)
-            due_us = None if due_s is None else int(due_s * 1e6)
-            rows.append({**key._asdict(), "state": state.to_json(), "due_us": due_us})
-        connection.execute(
-            upsert.on_conflict_do_update(
-                index_elements=["workspace", "rule", "series"],
-                set_={"state": upsert.excluded.state, "due_us": upsert.excluded.due_us},
-            ),
-            rows,
-        )
     for alert in evaluation.alerts:
         silent = {str(one) for one in blind.get(alert.workspace, set()) - {dict(alert.labels).get("source")}}
         missing = [one for one in unheard.get(alert.workspace, ()) if one.until >= alert.starts_at - BEFORE_ALERT]

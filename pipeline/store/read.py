@@ -101,6 +101,8 @@ def stirring(connection: sa.Connection, times: Mapping[str, datetime]) -> set[st
     """Of workspaces, with the time that it is in each, those where passing time may change an alert."""
     alert, detector = schema.alert, schema.detector
     found = set(connection.scalars(sa.select(alert.c.workspace).where(alert.c.state != "resolved").distinct()))
+    # What only the journal tells may be due: another writer left it.
+    found |= set(connection.scalars(sa.select(schema.journal.c.workspace).distinct()))
     if times:
         latest = micros(max(times.values()))
         found |= set(connection.scalars(sa.select(detector.c.workspace).where(detector.c.due_us <= latest).distinct()))

@@ -7,10 +7,9 @@ from typing import Any, Final
 
 import orjson
 
-from connectors.feedback import DELETED
-from pipeline.fold import Held, taken_back_until
+from pipeline.fold import Held
 from pipeline.records import DeadLetter, Scored
-from pipeline.windows import Cell, minute_of
+from pipeline.windows import Cell
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # PostgreSQL's text holds no NUL; whatever reaches a row from bytes that nobody checked loses it.
@@ -27,16 +26,12 @@ def moment(us: int) -> datetime:
     return EPOCH + timedelta(microseconds=us)
 
 
-def item_row(scored: Scored, held: Held) -> dict[str, Any]:
+def item_row(scored: Scored, held: Held, expires_minute: int) -> dict[str, Any]:
     """The row of an item's newest version; what does not count anywhere keeps no text."""
     feedback, prediction, cell = scored.feedback, scored.prediction, held.cell
     counts = cell is not None and prediction is not None
     kept = counts or held.silent
     survey = feedback.survey if kept else None
-    if feedback.turn == DELETED:
-        forgotten = minute_of(taken_back_until(feedback))
-    else:
-        forgotten = cell.minute if cell else minute_of(feedback.created_at if held.silent else feedback.received_at)
     return {
         "workspace": feedback.workspace,
         "feedback_id": feedback.feedback_id,
@@ -69,7 +64,7 @@ def item_row(scored: Scored, held: Held) -> dict[str, Any]:
         "created_us": micros(feedback.created_at),
         "received_us": micros(feedback.received_at),
         "scored_us": micros(scored.scored_at),
-        "expires_minute": forgotten,
+        "expires_minute": expires_minute,
         "raw_log": scored.raw.log,
         "raw_partition": scored.raw.partition,
         "raw_offset": scored.raw.offset,

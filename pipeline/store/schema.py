@@ -107,6 +107,7 @@ total: Final = sa.Table(
 )
 
 # Time in a workspace: minutes below the floor are past retention; the watermark is the greatest event time.
+# `memory` names the transaction that last changed what is remembered of it (pipeline.store.memory).
 workspace: Final = sa.Table(
     "workspace",
     metadata,
@@ -114,6 +115,7 @@ workspace: Final = sa.Table(
     sa.Column("floor_minute", sa.Integer, nullable=False),
     sa.Column("watermark_us", sa.BigInteger),
     sa.Column("advanced_us", sa.BigInteger),
+    sa.Column("memory", sa.BigInteger),
 )
 
 # When a source was last heard: event time of its newest item, and when its last item was folded.
@@ -152,6 +154,15 @@ detector: Final = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("due_us", sa.BigInteger),
     sa.Index("detector_due", "workspace", "due_us"),
+)
+
+# The samples that detectors took since their states were last written, as JSON.
+journal: Final = sa.Table(
+    "journal",
+    metadata,
+    sa.Column("workspace", sa.Text, primary_key=True),
+    sa.Column("number", sa.BigInteger, primary_key=True),
+    sa.Column("samples", sa.LargeBinary, nullable=False),
 )
 
 # The newest distinct texts of each workspace, as MinHash (alerts.duplicates).

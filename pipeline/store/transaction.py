@@ -9,10 +9,10 @@ ledgers), so that transactions cannot block each other in a circle.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -22,13 +22,13 @@ from pipeline.fold import AFTER_DELETION, Changes, Held, Horizon, Identity, Talk
 from pipeline.history import sample_of
 from pipeline.ledger import Ledger, Span, runs
 from pipeline.records import DeadLetter, RawPosition, Scored
-from pipeline.store import incidents, schema
-from pipeline.store.duplicates import Marker
+from pipeline.store import duplicates, incidents, schema, statements
 from pipeline.store.engine import insert, transaction
+from pipeline.store.memory import Memory
 from pipeline.store.read import chunks
 from pipeline.store.rows import NOTHING_COUNTED, dead_row, held, item_row, micros, moment
 
-IDS_PER_QUERY: Final = 900
+IDS_PER_QUERY: Final = 450
 CLOCK_SKEW: Final = timedelta(minutes=1)
 """By how much the clocks of workers may differ."""
 
@@ -86,7 +86,7 @@ class Store:
     ) -> None:
         self._engine = engine
         self._detection = detection
-        self._marker = Marker()
+        self._memory = Memory()
         self._reviewed: set[str] = set()
         self._retention = retention
         self._late_after = late_after
@@ -126,20 +126,14 @@ class Store:
             return folded
 
     def _advance(self, connection: sa.Connection, arrivals: Sequence[Arrival]) -> tuple[list[Arrival], int]:
-        table = schema.position
         topics = {(a.log, a.partition): a.topic for a in arrivals}
         rows = [
             {"log": log, "partition": partition, "topic": topic, "next_offset": 0}
             for (log, partition), topic in sorted(topics.items())
         ]
-        connection.execute(insert(connection)(table).on_conflict_do_nothing(), rows)
-        query = (
-            sa.select(table.c.log, table.c.partition, table.c.next_offset)
-            .where(sa.tuple_(table.c.log, table.c.partition).in_(sorted(topics)))
-            .order_by(table.c.log, table.c.partition)
-            .with_for_update()
-        )
-        positions = {(row.log, row.partition): row.next_offset for row in connection.execute(query)}
+        connection.execute(statements.add_new(connection.dialect.name, schema.position), rows)
+        found = connection.execute(statements.positions(), {"places": sorted(topics)})
+        positions = {(log, partition): next_offset for log, partition, next_offset in found}
         if not self._safeguards.offsets_in_transaction:
             return list(arrivals), 0
         fresh = []
@@ -155,20 +149,12 @@ class Store:
             if reached[log, partition] != positions[log, partition]
         ]
         if moved:
-            connection.execute(
-                sa.update(table)
-                .where(table.c.log == sa.bindparam("b_log"), table.c.partition == sa.bindparam("b_partition"))
-                .values(next_offset=sa.bindparam("b_next")),
-                moved,
-            )
+            connection.execute(statements.move_position(), moved)
         return fresh, len(arrivals) - len(fresh)
 
     def _apply(self, connection: sa.Connection, scored: list[Scored], now: datetime) -> Changes:
         horizons = self._horizons(connection, {item.feedback.workspace for item in scored}, now)
-        identities: dict[str, set[str]] = defaultdict(set)
-        for item in scored:
-            identities[item.feedback.workspace].add(item.feedback.feedback_id)
-        before = _held(connection, identities) if self._safeguards.version_by_identity else {}
+        before = _held(connection, scored) if self._safeguards.version_by_identity else {}
         talks = _talks(connection, scored, before)
         changes = fold(scored, before, horizons, late_after=self._late_after, now=now, talks=talks)
         _withdraw(connection, changes)
@@ -178,24 +164,16 @@ class Store:
         return changes
 
     def _horizons(self, connection: sa.Connection, names: set[str], now: datetime) -> dict[str, Horizon]:
-        table = schema.workspace
         floor, ahead = _floor(now, self._retention), micros(now + CLOCK_SKEW)
-        rows = [{"workspace": name, "floor_minute": floor} for name in sorted(names)]
-        connection.execute(insert(connection)(table).on_conflict_do_nothing(), rows)
+        ordered = sorted(names)
+        rows = [{"workspace": name, "floor_minute": floor} for name in ordered]
+        connection.execute(statements.add_new(connection.dialect.name, schema.workspace), rows)
         # A floor that lies too high was set by a clock that ran ahead: it counts again from where it should be.
-        connection.execute(
-            sa.update(table)
-            .where(table.c.workspace.in_(sorted(names)), table.c.floor_minute > floor)
-            .values(floor_minute=floor)
-        )
-        query = sa.select(table).where(table.c.workspace.in_(sorted(names)))
+        connection.execute(statements.lower_floors(), {"names": ordered, "floor": floor})
         # So with a watermark that lies ahead: the next item sets it anew.
         return {
-            row.workspace: Horizon(
-                row.floor_minute,
-                None if row.watermark_us is None or row.watermark_us > ahead else moment(row.watermark_us),
-            )
-            for row in connection.execute(query)
+            name: Horizon(floor_minute, None if watermark is None or watermark > ahead else moment(watermark))
+            for name, floor_minute, watermark in connection.execute(statements.horizons(), {"names": ordered})
         }
 
     def _detect(self, connection: sa.Connection, changes: Changes) -> tuple[Transition, ...]:
@@ -208,7 +186,9 @@ class Store:
         ]
         if not samples:
             return ()
-        return incidents.observe(connection, self._detection, self._marker.mark(connection, samples))
+        remembered = self._memory.open(connection, self._detection, {sample.workspace for sample in samples})
+        recent = {name: held.recent for name, held in remembered.items()}
+        return incidents.observe(connection, self._detection, remembered, duplicates.mark(connection, recent, samples))
 
     def tick(
         self, workspace: str, partition_of_scored: tuple[str, int], *, stream_now: datetime, behind: bool = False
@@ -220,11 +200,18 @@ class Store:
         review = workspace not in self._reviewed
         with transaction(self._engine) as connection:
             _lock(connection, partition_of_scored)
-            transitions = incidents.tick(
-                connection, self._detection, workspace, stream_now, behind=behind, review=review
-            )
+            held = self._memory.open(connection, self._detection, [workspace])[workspace]
+            transitions = incidents.tick(connection, self._detection, held, stream_now, behind=behind, review=review)
         self._reviewed.add(workspace)
         return transitions
+
+    def settle(self) -> None:
+        """Write what detectors have learned, which until then only the journal tells."""
+        names = self._memory.unwritten()
+        if names:
+            with transaction(self._engine) as connection:
+                for held in self._memory.open(connection, self._detection, names).values():
+                    held.write(connection, self._detection)
 
     def quiet(self, workspace: str) -> bool:
         """Whether its series have been looked at with the present rules: only what is due needs a tick."""
@@ -232,6 +219,7 @@ class Store:
 
     def use_rules(self, detection: Engine) -> None:
         """Detect with other rules from now on. What the detectors of unchanged rules know stays."""
+        self.settle()
         self._detection = detection
         self._reviewed.clear()
 
@@ -254,7 +242,7 @@ class Store:
     def account_lost(self, log: str, partition: int, spans: Sequence[Span]) -> int:
         """Close holes whose records the broker no longer has; they are counted as lost. How many they were."""
         with transaction(self._engine) as connection:
-            return _settle(connection, log, partition, spans, lost=True)
+            return _settle(connection, {(log, partition): spans}, lost=True)
 
     def prune(self, name: str, partition_of_scored: tuple[str, int], *, now: datetime) -> int:
         """Drop a workspace's minutes and items past retention: how many items.
@@ -306,16 +294,8 @@ def _lock(connection: sa.Connection, partition_of_scored: tuple[str, int]) -> No
     )
 
 
-def _greatest(connection: sa.Connection) -> Any:
-    return sa.func.max if connection.dialect.name == "sqlite" else sa.func.greatest
-
-
 def _floor(now: datetime, retention: timedelta) -> int:
     return int((now - retention).timestamp() // 60)
-
-
-_LABELS: Final = ("source", "channel", "topic", "language", "sentiment", "silent")
-_HELD: Final = [schema.item.c[name] for name in ("workspace", "feedback_id", "version", "minute", "score_e6", *_LABELS)]
 
 
 def _talks(connection: sa.Connection, scored: list[Scored], before: dict[Identity, Held]) -> Talks:
@@ -329,7 +309,7 @@ def _talks(connection: sa.Connection, scored: list[Scored], before: dict[Identit
     known = {item.feedback.conversation for item in scored}
     for (name, deletes), ids in sorted(wanted.items()):
         for some in chunks(sorted(ids), IDS_PER_QUERY):
-            query = sa.select(*_HELD, table.c.conversation_id, table.c.created_us, table.c.received_us)
+            query = sa.select(*statements.HELD, table.c.conversation_id, table.c.created_us, table.c.received_us)
             query = query.where(table.c.workspace == name, table.c.conversation_id.in_(some))
             for row in connection.execute(query if deletes else query.where(table.c.turn == DELETED)):
                 prefix = row.feedback_id[: row.feedback_id.index(":", len(row.source) + 1) + 1]
@@ -355,53 +335,34 @@ def _withdraw(connection: sa.Connection, changes: Changes) -> None:
         )
 
 
-def _held(connection: sa.Connection, identities: dict[str, set[str]]) -> dict[Identity, Held]:
-    table = schema.item
+def _held(connection: sa.Connection, scored: Iterable[Scored]) -> dict[Identity, Held]:
+    wanted = sorted({(item.feedback.workspace, item.feedback.feedback_id) for item in scored})
     found: dict[Identity, Held] = {}
-    for name, ids in identities.items():
-        wanted = sorted(ids)
-        for start in range(0, len(wanted), IDS_PER_QUERY):
-            some = wanted[start : start + IDS_PER_QUERY]
-            query = sa.select(*_HELD).where(table.c.workspace == name, table.c.feedback_id.in_(some))
-            for row in connection.execute(query):
-                found[row.workspace, row.feedback_id] = held(row)
+    for start in range(0, len(wanted), IDS_PER_QUERY):
+        some = wanted[start : start + IDS_PER_QUERY]
+        for row in connection.execute(statements.held(), {"identities": some}):
+            found[row.workspace, row.feedback_id] = held(row)
     return found
 
 
 def _write_items(connection: sa.Connection, changes: Changes) -> None:
-    if not changes.items:
-        return
-    upsert = insert(connection)(schema.item)
-    keys = ("workspace", "feedback_id")
-    values: dict[str, Any] = {c.name: upsert.excluded[c.name] for c in schema.item.columns if c.name not in keys}
-    # An edit may move an item back in time: it is remembered as long as any of its versions would count.
-    values["expires_minute"] = _greatest(connection)(schema.item.c.expires_minute, upsert.excluded.expires_minute)
-    rows = [item_row(*changes.items[identity]) for identity in sorted(changes.items)]
-    connection.execute(upsert.on_conflict_do_update(index_elements=keys, set_=values), rows)
+    if changes.items:
+        rows = [item_row(*changes.items[one], changes.expires[one]) for one in sorted(changes.items)]
+        connection.execute(statements.put_items(connection.dialect.name), rows)
 
 
 def _write_cells(connection: sa.Connection, changes: Changes) -> None:
     if not changes.cells:
         return
-    table = schema.cell
-    upsert = insert(connection)(table)
-    keys = [column.name for column in table.primary_key]
-    added = {
-        "count": table.c.count + upsert.excluded.count,
-        "score_e6": table.c.score_e6 + upsert.excluded.score_e6,
-    }
     rows = [
         {**cell._asdict(), "count": tally.count, "score_e6": tally.score_e6}
         for cell, tally in sorted(changes.cells.items())
     ]
-    connection.execute(upsert.on_conflict_do_update(index_elements=keys, set_=added), rows)
+    connection.execute(statements.add_to(connection.dialect.name, schema.cell, "count", "score_e6"), rows)
     shrunk = [cell._asdict() for cell, tally in sorted(changes.cells.items()) if tally.count < 0]
     if shrunk:
-        matches = [table.c[key] == sa.bindparam(f"b_{key}") for key in keys]
-        connection.execute(
-            sa.delete(table).where(*matches, table.c.count == 0),
-            [{f"b_{key}": value for key, value in row.items()} for row in shrunk],
-        )
+        emptied = [{f"b_{key}": value for key, value in row.items()} for row in shrunk]
+        connection.execute(statements.drop_empty_cells(), emptied)
     totals: dict[tuple[str, str, str, str], int] = defaultdict(int)
     for cell, tally in changes.cells.items():
         totals[cell.workspace, cell.source, cell.topic, cell.sentiment] += tally.count
@@ -411,37 +372,26 @@ def _write_cells(connection: sa.Connection, changes: Changes) -> None:
 def _add_totals(connection: sa.Connection, totals: dict[tuple[str, str, str, str], int]) -> None:
     names = ("workspace", "source", "topic", "sentiment")
     rows = [{**dict(zip(names, key, strict=True)), "count": n} for key, n in sorted(totals.items()) if n]
-    if not rows:
-        return
-    upsert = insert(connection)(schema.total)
-    added = {"count": schema.total.c.count + upsert.excluded.count}
-    connection.execute(upsert.on_conflict_do_update(index_elements=names, set_=added), rows)
+    if rows:
+        connection.execute(statements.add_to(connection.dialect.name, schema.total, "count"), rows)
 
 
 def _write_times(connection: sa.Connection, scored: list[Scored], changes: Changes, now: datetime) -> None:
-    for name, watermark in sorted(changes.watermarks.items()):
-        connection.execute(
-            sa.update(schema.workspace)
-            .where(schema.workspace.c.workspace == name)
-            .values(watermark_us=micros(watermark), advanced_us=micros(now))
-        )
-    last: dict[tuple[str, str], int] = {}
+    moved = [
+        {"b_workspace": name, "b_watermark": micros(watermark), "b_advanced": micros(now)}
+        for name, watermark in sorted(changes.watermarks.items())
+    ]
+    if moved:
+        connection.execute(statements.move_watermark(), moved)
+    last: dict[tuple[str, str], datetime] = {}
     for item in scored:
-        key = (item.feedback.workspace, item.feedback.source)
-        last[key] = max(last.get(key, 0), micros(item.feedback.created_at))
-    upsert = insert(connection)(schema.source)
-    greatest = _greatest(connection)
+        key, at = (item.feedback.workspace, item.feedback.source), item.feedback.created_at
+        last[key] = max(last.get(key, at), at)
     connection.execute(
-        upsert.on_conflict_do_update(
-            index_elements=["workspace", "source"],
-            set_={
-                "last_event_us": greatest(schema.source.c.last_event_us, upsert.excluded.last_event_us),
-                "last_success_us": upsert.excluded.last_success_us,
-            },
-        ),
+        statements.hear(connection.dialect.name),
         [
-            {"workspace": space, "source": name, "last_event_us": us, "last_success_us": micros(now)}
-            for (space, name), us in sorted(last.items())
+            {"workspace": space, "source": name, "last_event_us": micros(at), "last_success_us": micros(now)}
+            for (space, name), at in sorted(last.items())
         ],
     )
 
@@ -460,25 +410,30 @@ def _account(connection: sa.Connection, positions: Iterable[RawPosition]) -> Non
     offsets: dict[tuple[str, int], list[int]] = defaultdict(list)
     for raw in positions:
         offsets[raw.log, raw.partition].append(raw.offset)
-    for (log, partition), some in sorted(offsets.items()):
-        _settle(connection, log, partition, runs(some))
+    if offsets:
+        _settle(connection, {place: runs(some) for place, some in offsets.items()})
 
 
-def _settle(connection: sa.Connection, log: str, partition: int, spans: Sequence[Span], *, lost: bool = False) -> int:
-    table = schema.ledger
-    row = {"log": log, "partition": partition, "low": 0, "spans": "[]", "repaired": 0, "lost": 0}
-    connection.execute(insert(connection)(table).on_conflict_do_nothing(), [row])
-    here = (table.c.log == log) & (table.c.partition == partition)
-    found = connection.execute(sa.select(table.c.low, table.c.spans).where(here).with_for_update()).one()
-    before = Ledger.from_json(found.low, found.spans)
-    after = before.add(spans)
-    new = _held_offsets(after) - _held_offsets(before)
-    if after != before:
-        values: dict[str, Any] = {"low": after.low, "spans": after.to_json()}
-        if lost:
-            values["lost"] = table.c.lost + new
-        connection.execute(sa.update(table).where(here).values(values))
-    return new
+def _settle(connection: sa.Connection, spans: Mapping[tuple[str, int], Sequence[Span]], *, lost: bool = False) -> int:
+    """Account for spans of raw partitions, by (log, partition): how many offsets are new."""
+    places = sorted(spans)
+    rows = [
+        {"log": log, "partition": partition, "low": 0, "spans": "[]", "repaired": 0, "lost": 0}
+        for log, partition in places
+    ]
+    connection.execute(statements.add_new(connection.dialect.name, schema.ledger), rows)
+    changed, total = [], 0
+    for log, partition, low, held_spans in connection.execute(statements.ledgers(), {"places": places}).all():
+        before = Ledger.from_json(low, held_spans)
+        after = before.add(spans[log, partition])
+        new = _held_offsets(after) - _held_offsets(before)
+        total += new
+        if after != before:
+            values = {"b_low": after.low, "b_spans": after.to_json(), "b_lost": new if lost else 0}
+            changed.append({"b_log": log, "b_partition": partition, **values})
+    if changed:
+        connection.execute(statements.write_ledger(), changed)
+    return total
 
 
 def _held_offsets(ledger: Ledger) -> int:

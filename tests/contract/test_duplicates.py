@@ -28,10 +28,10 @@ class Seen:
         self.new: set[str] = set()
         observe = incidents.observe
 
-        def watching(connection: sa.Connection, engine: Engine, samples: list[Sample]) -> Any:
+        def watching(connection: sa.Connection, engine: Engine, memory: Any, samples: list[Sample]) -> Any:
             self.copies |= {sample.feedback_id: sample.copy_of for sample in samples}
             self.new |= {sample.feedback_id for sample in samples if sample.new_author}
-            return observe(connection, engine, samples)
+            return observe(connection, engine, memory, samples)
 
         monkeypatch.setattr(incidents, "observe", watching)
 

@@ -113,6 +113,7 @@ def test_other_rules_end_the_alerts_of_those_that_are_gone_and_keep_what_the_res
     store = store_on(engine, rules=[RULE, kept])
     fold(store, 0, fire("a"), scored("b"), scored("c"))
     end(store, 0)
+    store.settle()
     learned = _state(engine, "kept")
     store.use_rules(Engine([kept]))
     assert end(store, 0) == (("grave", "resolved"),)

@@ -142,7 +142,7 @@ def test_a_detector_moves_with_its_counts_or_not_at_all(engine: sa.Engine, monke
     store = store_on(engine, rules=read_rules(DEFAULT_FILE))
     store.fold([arrival(0, *(scored(f"a{n}") for n in range(5)))], now=NOW)
     before = everything(engine)
-    assert before["detector"]
+    assert before["journal"]
     save = incidents._save
 
     def save_and_fail(*arguments: Any) -> int:

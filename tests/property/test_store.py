@@ -29,10 +29,11 @@ class Life(RuleBasedStateMachine):
         prepare(self.engine)
         self.store = store_on(self.engine)
         self.log: list[list[Scored]] = []
-        self.life = 1
+        self.life, self.reached = 1, 0
         self.now = NOW
         self.floor = minute_of(NOW - RETENTION)
         self.newest: dict[str, Scored] = {}
+        self.expires: dict[str, int] = {}
         self.texts: dict[tuple[str, int], Scored] = {}
 
     def teardown(self) -> None:
@@ -84,7 +85,7 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def begin_a_new_life_with_everything_sent_again(self) -> None:
-        self.life += 1
+        self.life, self.reached = self.life + 1, 0
         self.store.claim(f"life-{self.life}", "feedback.scored", {0}, "me")
         self.fold(0, len(self.log))
 
@@ -94,6 +95,9 @@ class Life(RuleBasedStateMachine):
         self.store.prune("default", (f"life-{self.life}", 0), now=self.now)
         if self.newest:
             self.floor = max(self.floor, minute_of(self.now - RETENTION))
+        for name in [name for name, minute in self.expires.items() if minute < self.floor]:
+            # Nothing is known any more of what is past retention: an old version would be the first.
+            del self.newest[name], self.expires[name]
 
     def fold(self, start: int, stop: int) -> None:
         batch = [arrival(n, *self.log[n], log=f"life-{self.life}") for n in range(start, stop)]
@@ -102,11 +106,20 @@ class Life(RuleBasedStateMachine):
         if not self.newest and any(a.scored for a in batch):
             self.floor = minute_of(self.now - RETENTION)
         self.store.fold(batch, now=self.now)
-        for one in batch:
+        for one in batch[max(0, self.reached - start) :]:
             for item in one.scored:
                 held = self.newest.get(item.feedback.external_id)
                 if held is None or held.feedback.version < item.feedback.version:
                     self.newest[item.feedback.external_id] = item
+                    spoken = minute_of(item.feedback.created_at)
+                    counts = not item.feedback.deleted and spoken >= self.floor
+                    last = spoken if counts else minute_of(item.feedback.received_at)
+                    if item.feedback.turn is not None:
+                        last = minute_of(item.feedback.received_at + AFTER_DELETION)
+                    self.expires[item.feedback.external_id] = max(
+                        last, self.expires.get(item.feedback.external_id, last)
+                    )
+        self.reached = max(self.reached, stop)
 
     def taken_back(self, item: Scored) -> bool:
         ended = self.newest.get(f"{item.feedback.conversation_id}:deleted")
