@@ -26,6 +26,8 @@ _TIMEOUT_S: Final = 10.0
 _MAX_RETRY_AFTER_S: Final = 3600.0
 _RETRYABLE: Final = frozenset({408, 425, 429})
 _REMEMBERED: Final = 10_000
+_LONGEST, _SHORTEST = 10_000, 200
+"""Of a message by Apprise, in characters, whatever more or less a service takes."""
 
 
 class Notifier(Protocol):
@@ -185,6 +187,10 @@ class AppriseNotifier:
         if service is None:
             raise ValueError(f"an Apprise URL ({scheme}://…) cannot be used")
         self._service = service
+        # Markup needs room for what it escapes. Most services refuse for good what is too long.
+        self._room = max(min(service.body_maxlen, _LONGEST) // 2, _SHORTEST)
+        if service.overflow_mode == apprise.OverflowMode.UPSTREAM:
+            service.overflow_mode = apprise.OverflowMode.TRUNCATE
         # Apprise's own mark of a service: a digest, which does not show the secrets of its URL.
         self.name = f"{scheme}-{service.url_id()}"
         self._taken: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -200,7 +206,8 @@ class AppriseNotifier:
         for alert in alerts:
             if (alert.incident, alert.state) in self._taken:
                 continue
-            message = _title(alert), _text(alert), alert.state
+            title = _title(alert)
+            message = title, _text(alert, self._room - len(title)), alert.state
             if await loop.run_in_executor(self._executor, _notify, self._service, *message):
                 self._taken[alert.incident, alert.state] = None
                 if len(self._taken) > _REMEMBERED:
@@ -229,11 +236,15 @@ def _title(alert: Alert) -> str:
     return f"{word}: {alert.annotations.get('summary', alert.rule)}"
 
 
-def _text(alert: Alert) -> str:
-    """The message: annotations only, whose quotes are harmless already (alerts.wording)."""
+def _text(alert: Alert, limit: int) -> str:
+    """The message: annotations only, whose quotes are harmless already (alerts.wording).
+
+    At most `limit` characters: what can be looked up elsewhere goes first, then quotes, the oldest first.
+    """
     notes = alert.annotations
-    lines = [notes.get("repeated", ""), notes.get("description", ""), notes.get("quotes", "")]
-    lines += [
+    words = [notes.get("repeated", ""), notes.get("description", "")]
+    quotes = notes.get("quotes", "").splitlines()
+    links = [
         f"{word}: {notes[key]}"
         for word, key in (
             ("Blind meanwhile", "blind_sources"), ("Runbook", "runbook_url"), ("Dashboard", "dashboard_url"),
@@ -241,5 +252,16 @@ def _text(alert: Alert) -> str:
         )
         if key in notes
     ]  # fmt: skip
-    lines.append(f"Workspace {alert.workspace}, incident {alert.incident[:8]}")
-    return "\n\n".join(line for line in lines if line)
+    whose = f"Workspace {alert.workspace}, incident {alert.incident[:8]}"
+    while True:
+        text = "\n\n".join(filter(None, [*words, "\n".join(quotes), *links, whose]))
+        if len(text) <= limit:
+            return text
+        if len(links) > 2:
+            links.pop()
+        elif quotes:
+            quotes.pop()
+        elif links:
+            links.pop()
+        else:
+            return text[: max(limit - 1, 1)] + "…"

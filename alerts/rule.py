@@ -106,20 +106,24 @@ def parse(
     line_of: Callable[[Place], int],
     *,
     topics: Collection[str] = (),
+    channels: Collection[str] = (),
 ) -> tuple[tuple[Rule, ...], tuple[RuleFault, ...]]:
     """The rules of a decoded TOML file and every fault in it; a faulty rule is left out.
 
     `line_of` gives the line of a key, such as `("rule", 2, "severity")`, or of the third `[[rule]]` itself
-    (`("rule", 2)`). `topics`: what the model can say, where known, so that a misspelt topic is found.
+    (`("rule", 2)`). `topics` and `channels`: all that there are, where known, so that a misspelt
+    one is found.
     """
-    return _Parser(source, line_of, topics).parse(data)
+    return _Parser(source, line_of, {"topics": topics, "channels": channels}).parse(data)
 
 
 class _Parser:
-    def __init__(self, source: str, line_of: Callable[[Place], int], topics: Collection[str]) -> None:
+    def __init__(
+        self, source: str, line_of: Callable[[Place], int], known: Mapping[str, Collection[str]]
+    ) -> None:
         self._source = source
         self._line_of = line_of
-        self._topics = topics
+        self._known = known
         self._faults: list[RuleFault] = []
 
     def parse(self, data: dict[str, Any]) -> tuple[tuple[Rule, ...], tuple[RuleFault, ...]]:
@@ -172,11 +176,15 @@ class _Parser:
             self._fault((*place, "name"), f"{name} is already the name of the rule in line {names[name]}")
         elif name is not None:
             names[name] = self._line_of((*place, "name"))
-        for topic in settings.get("topics", ()):
-            if self._topics and topic not in self._topics:
-                near = get_close_matches(topic, self._topics, n=1)
-                known = f"did you mean {near[0]}?" if near else "known are " + ", ".join(sorted(self._topics))
-                self._fault((*place, "topics"), f"{topic} is not a topic of the model; {known}")
+        for key, known in self._known.items():
+            for wanted in settings.get(key, ()):
+                if known and wanted not in known:
+                    near = get_close_matches(wanted, known, n=1)
+                    hint = f"did you mean {near[0]}?" if near else "known are " + ", ".join(sorted(known))
+                    what = "topic of the model" if key == "topics" else "channel"
+                    self._fault((*place, key), f"{wanted} is not a {what}; {hint}")
+        if settings.get("measure", "negative_share") == "negative_share" and settings.get("target", 0) < 0:
+            self._fault((*place, "target"), "is a share, 0 to 1; a mean score needs measure = \"score\"")
         if "kind" in table and "kind" not in settings:
             return None
         kind = settings.setdefault("kind", "spike")

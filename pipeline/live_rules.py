@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 from alerts import rule as rules
+from connectors.feedback import CHANNELS
 from pipeline.toml_lines import line_of
 
 log = logging.getLogger("ovoz.rules")
@@ -24,7 +25,7 @@ def read_rules(path: Path | None) -> tuple[rules.Rule, ...]:
         data = tomllib.loads(source)
     except (OSError, ValueError) as error:
         raise RulesError(f"{path}: {error}") from error
-    found, faults = rules.parse(str(path), data, line_of(source))
+    found, faults = rules.parse(str(path), data, line_of(source), channels=CHANNELS)
     if faults:
         raise RulesError("\n".join(map(str, faults)))
     return found

@@ -81,6 +81,7 @@ def rule_faults(file: Path | None, topics: Collection[str] = ()) -> tuple[int, l
     `topics`: what the model can say, where known.
     """
     from alerts.rule import DEFAULT_FILE, parse
+    from connectors.feedback import CHANNELS
     from pipeline.settings_file import parse as parse_toml
     from pipeline.toml_lines import line_of
 
@@ -92,7 +93,7 @@ def rule_faults(file: Path | None, topics: Collection[str] = ()) -> tuple[int, l
     except UnicodeDecodeError as error:
         return 0, [f"{file}: found bytes that are no UTF-8 at position {error.start}; write instead: the file as UTF-8"]
     data, syntax = parse_toml(source, str(file))
-    rules, faults = parse(str(file), data, line_of(source), topics=topics)
+    rules, faults = parse(str(file), data, line_of(source), topics=topics, channels=CHANNELS)
     return len(rules), [*map(str, syntax), *map(str, faults)]
 
 

@@ -58,6 +58,8 @@ class Channels(Peer):
     async def hook(self, request: web.Request) -> web.Response:
         body = await request.json()
         self.bodies[request.path.strip("/").split("/")[0]] = body
+        if request.path.startswith("/slack"):
+            return web.Response(text="ok")
         return web.json_response({"ok": True, "status": "success", "result": {"message_id": 1, "chat": {"id": 1}}})
 
     async def smtp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -178,6 +180,52 @@ async def test_no_channel_of_alertmanager_is_misled(channels: Channels) -> None:
     tags = Tags()
     tags.feed(html.get_content())
     assert tags.seen == ["p"]
+
+
+def spoken(kind: str, body: Any) -> str:
+    """The words of a message to a chat, and that nothing else in it is of the customer."""
+    if kind == "discord":
+        assert not {"embeds", "allow_mentions"} & body.keys()
+        return str(body["content"])
+    if kind == "telegram":
+        if body["parse_mode"] == "HTML":
+            tags = Tags()
+            tags.feed(body["text"])
+            assert set(tags.seen) <= {"b"}
+        return str(body["text"])
+    (attachment,) = body["attachments"]
+    return f"{attachment.get('title', '')}\n{attachment['text']}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "url", "longest"),
+    [
+        ("discord", "discord://1234567890/abcdefghijklmnop", 2000),
+        ("discord", "discord://1234567890/abcdefghijklmnop?format=text", 2000),
+        ("telegram", "tgram://123456789:abcdefghijklmnopqrstuvwxyzABCDEFG12/12345", 4096),
+        ("telegram", "tgram://123456789:abcdefghijklmnopqrstuvwxyzABCDEFG12/12345?format=markdown", 4096),
+        ("telegram", "tgram://123456789:abcdefghijklmnopqrstuvwxyzABCDEFG12/12345?format=text", 4096),
+        ("slack", "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#voice", 35_000),
+    ],
+)
+async def test_no_chat_that_apprise_reaches_is_misled_or_refuses_what_is_too_long(
+    channels: Channels, monkeypatch: pytest.MonkeyPatch, kind: str, url: str, longest: int
+) -> None:
+    monkeypatch.setattr("apprise.plugins.discord.NotifyDiscord.notify_url", f"{channels.http}/discord")
+    monkeypatch.setattr("apprise.plugins.telegram.NotifyTelegram.notify_url", f"{channels.http}/telegram/bot")
+    monkeypatch.setattr("apprise.plugins.slack.NotifySlack.webhook_url", f"{channels.http}/slack")
+    notifier = AppriseNotifier(url)
+    long = replace(hostile(), incident="long")
+    query = "https://prometheus.example.com/graph?g0.expr=" + "x" * 700
+    long = replace(long, annotations=long.annotations | {"query_url": query, "runbook_url": "https://w.example.com/r"})
+    for alert in (hostile(), long):
+        await notifier.send([alert], datetime.now(UTC))
+        said = spoken(kind, channels.bodies.pop(kind))
+        assert len(said) <= longest
+        found = [danger for danger in DANGERS if danger in said]
+        assert not found, found
+        assert "everyone" in said and "A" * 300 not in said and "Workspace default" in said
+    await notifier.close()
 
 
 @pytest.mark.parametrize("form", ["text", "html", "markdown"])

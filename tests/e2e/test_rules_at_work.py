@@ -22,8 +22,10 @@ from pipeline.codec import encode_feedback
 from pipeline.store import schema
 from pipeline.store.engine import connect
 from pipeline.store.read import reading
+from tests.command import ovoz
 from tests.e2e.test_alertmanager import Peer, program
 from tests.e2e.test_alertmanager import until as until_async
+from tests.e2e.test_apprise_crashes import service
 from tests.plant import Plant, until
 from tests.store import feedback
 
@@ -223,6 +225,45 @@ async def test_every_kind_of_rule_reaches_alertmanager_from_a_worker(
             assert notes["model"].startswith("keyword@") and notes.get("quotes"), name
         # One incident, one page, though the lease was renewed and numbers changed.
         assert sorted(one["labels"]["alertname"] for one in peer.told) == sorted(expected)
+
+
+@pytest.mark.prometheus
+async def test_a_test_message_takes_both_ways_with_the_labels_of_its_rule_and_its_end_too(
+    peer: Peer, tmp_path: Path
+) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text(
+        '[[rule]]\nname = "rise"\ngroup_by = ["topic"]\nseverity = "critical"\nteam = "couriers"\n'
+        'labels = { product = "app" }\nrunbook_url = "https://wiki.example.com/rise"\n'
+    )
+    config = tmp_path / "ovoz.toml"
+    with service() as (address, heard):
+        config.write_text(
+            f'[alerts]\nrules = "{rules}"\nalertmanager = ["{peer.url}"]\napprise = ["json://{address}"]\n'
+        )
+
+        async def run(*more: str) -> tuple[int, str]:
+            done = await asyncio.to_thread(
+                ovoz, "alerts", "test", "rise", *more, "--config", str(config), cwd=tmp_path
+            )
+            return done.returncode, (done.stdout + done.stderr).decode()
+
+        status, said = await run()
+        assert status == 0 and "alertmanager: taken" in said and "json-" in said
+        await until_async(lambda: peer.statuses("test") == ["firing"])
+        told = peer.told[0]
+        assert told["labels"] == {
+            "alertname": "rise", "workspace": "test", "topic": "test", "severity": "critical", "team": "couriers",
+            "product": "app", "test": "true",
+        }  # fmt: skip
+        assert told["annotations"]["runbook_url"] == "https://wiki.example.com/rise"
+        (message,) = heard.taken
+        assert message["title"].startswith("Critical: TEST") and "https://wiki.example.com/rise" in message["message"]
+        assert (await run("--resolve"))[0] == 0
+        await until_async(lambda: peer.statuses("test") == ["firing", "resolved"])
+        assert heard.taken[1]["title"].startswith("Resolved: TEST")
+    status, said = await run()
+    assert status == 1 and "not taken" in said and "alertmanager: taken" in said, "one of two is not enough"
 
 
 WATCHED = """

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from alerts.rule import _READERS, DEFAULT_FILE, Rule, RuleFault, parse
+from alerts.rule import _READERS, DEFAULT_FILE, KINDS, Rule, RuleFault, parse
+from connectors.feedback import CHANNELS
 from models.classifier import TOPICS
 from pipeline.toml_lines import line_of
 
@@ -16,7 +17,7 @@ FAULTY = sorted((Path(__file__).parents[1] / "faults_rules").glob("*.toml"))
 
 def read(path: Path) -> tuple[tuple[Rule, ...], tuple[RuleFault, ...]]:
     text = path.read_text()
-    return parse(path.name, tomllib.loads(text), line_of(text), topics=TOPICS)
+    return parse(path.name, tomllib.loads(text), line_of(text), topics=TOPICS, channels=CHANNELS)
 
 
 def test_the_shipped_rules_say_what_the_code_has_as_defaults() -> None:
@@ -39,6 +40,18 @@ def test_one_fault(path: Path) -> None:
     assert [(str(fault.line), fault.key) for fault in faults] == [(line, key)]
     assert fragment in faults[0].reason
     assert str(faults[0]).startswith(f"{path.name}:{line}: {key}: ")
+
+
+@pytest.mark.parametrize("key", sorted(_READERS))
+def test_a_value_of_the_wrong_sort_is_told_with_the_line_of_its_key(key: str) -> None:
+    wrong = {"name": "3", "by": '"soon"', "target": '"low"'}.get(key, "[{}]")
+    kind = next((kind for kind, spec in KINDS.items() if key in spec.keys), "spike")
+    named = [] if key == "name" else ['name = "a"']
+    kinds = [] if key == "kind" else [f'kind = "{kind}"']
+    text = "\n".join(["[[rule]]", *named, *kinds, "# what is wrong:", f"{key} = {wrong}"])
+    _, faults = parse("f", tomllib.loads(text), line_of(text))
+    told = [fault for fault in faults if fault.key == f"rule.{key}"]
+    assert [fault.line for fault in told] == [len(text.splitlines())] and told[0].reason
 
 
 def test_every_fault_is_told_and_good_rules_are_kept() -> None:
