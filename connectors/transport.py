@@ -188,6 +188,8 @@ class Http:
         except aiohttp.WSServerHandshakeError as error:
             if error.status in expect:
                 raise Handshake(error.status) from None
+            if error.status < 300:
+                raise Retryable(f"{where} answered {error.status} and no WebSocket") from None
             found = {name.lower(): value for name, value in (error.headers or {}).items()}
             raise verdict(error.status, found, b"", where, now=self.now(), retryable=()) from None
         except (aiohttp.ClientError, OSError) as error:

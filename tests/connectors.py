@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 import aiohttp
 
 from connectors.connector import Connector, Cursor, Item, Page, Reader
-from connectors.fakes.fake import Running, Said, fake_of
+from connectors.fakes.fake import OnBroker, Running, Said, fake_of
 from connectors.option import read
 from connectors.registry import Context, declaration
 from connectors.transport import Http
+from pipeline.broker import EmbeddedBroker
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
@@ -46,6 +47,13 @@ class Bench:
         found = declaration(self.name)
         return found.build(read(found.config, self.table, environment or self.secrets), self.context)
 
+    def start(self, since: datetime = NOW - timedelta(days=1)) -> Cursor | None:
+        """Where to begin so that what was said before comes: no cursor, but for services that tell only what is new."""
+        if not getattr(self.service.fake, "live", False):
+            return None
+        assert isinstance(self.connector, Reader)
+        return self.connector.since(since)
+
     def say(self, count: int, *, start: int = 0, at: datetime = NOW - timedelta(hours=2)) -> list[Said]:
         """`count` customers speak, a second apart from the `start`th second after `at`."""
         said = [
@@ -63,7 +71,11 @@ async def bench(name: str, timeout_s: float = 2.0) -> AsyncIterator[Bench]:
     fake, clock, found = fake_of(name), Clock(), declaration(name)
     if hasattr(fake, "now"):  # A service that checks times of tokens keeps the same clock.
         fake.now = clock
-    async with Running(fake) as service, aiohttp.ClientSession() as session:
+    async with AsyncExitStack() as stack:
+        if isinstance(fake, OnBroker):
+            fake.bootstrap = stack.enter_context(EmbeddedBroker()).bootstrap
+        service = await stack.enter_async_context(Running(fake))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
         context = Context(http=Http(session, clock, timeout_s), now=clock)
         table, secrets = service.table, fake.environment
         made = found.build(read(found.config, table, secrets), context)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
 
-from connectors.connector import Cursor, CursorExpired, Item, Page, Skipped
+from connectors.connector import Cursor, CursorExpired, Item, Page, Retryable, Skipped
 from connectors.fields import Fields, Unreadable, need, skip
 from connectors.option import Secret, option
 from connectors.registry import Context, connector
@@ -59,6 +60,14 @@ class MatrixConnector:
 
     async def pages(self, cursor: Cursor | None, *, follow: bool) -> AsyncIterator[Page]:
         """See `Reader.pages`. Pages that close a gap keep the cursor before it, and may come again."""
+        try:
+            async with aclosing(self._pages(cursor, follow)) as pages:
+                async for page in pages:
+                    yield page
+        except Unreadable as error:
+            raise Retryable(f"{self._api} answered in another form than documented: {error}") from None
+
+    async def _pages(self, cursor: Cursor | None, follow: bool) -> AsyncGenerator[Page, None]:
         if cursor is None or "history" in cursor:
             answer = await self._sync(None, 0)
             token = need(answer.text("next_batch"), "next_batch")
@@ -161,7 +170,7 @@ class MatrixConnector:
         asked: dict[str, str | int] = {"timeout": wait_ms, "set_presence": "offline", "filter": _FILTER}
         if since is not None:
             asked["since"] = since
-        return await self._ask("sync", asked, timeout_s=wait_ms / 1_000 + 20, expect=(400,))
+        return await self._ask("sync", asked, timeout_s=wait_ms / 1_000 + self._http.timeout_s, expect=(400,))
 
     async def _ask(
         self, path: str, asked: Mapping[str, str | int], *, expect: tuple[int, ...] = (), timeout_s: float | None = None

@@ -94,6 +94,26 @@ class Registering(Protocol):
 
 
 @runtime_checkable
+class Serving(Protocol):
+    """A fake that is no web server, or not only one: it is opened before its `table` is asked for."""
+
+    async def open(self) -> None:
+        """Begin to serve."""
+        ...
+
+    async def close(self) -> None:
+        """End."""
+        ...
+
+
+@runtime_checkable
+class OnBroker(Protocol):
+    """A fake that lives on a Kafka broker: whoever opens it sets the broker's address before."""
+
+    bootstrap: str
+
+
+@runtime_checkable
 class Streaming(Protocol):
     """A fake that streams. `tells`: what its stream tells besides what is new. `heartbeats`: how many it sent.
 
@@ -165,9 +185,13 @@ class Running:
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        if isinstance(self.fake, Serving):
+            await self.fake.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if isinstance(self.fake, Serving):
+            await self.fake.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -216,15 +240,20 @@ class Running:
             self._changed.notify_all()
 
 
-# Name of the connector → module and class of its fake. A connector without one is proved on a real server.
+# Name of the connector → module and class of its fake.
 FAKES: Final[Mapping[str, tuple[str, str]]] = {
     "app_store": ("connectors.fakes.app_store", "FakeAppStore"),
+    "bluesky": ("connectors.fakes.bluesky", "FakeBluesky"),
     "dynamics": ("connectors.fakes.dynamics", "FakeDynamics"),
+    "folder": ("connectors.fakes.folder", "FakeFolder"),
     "google_business": ("connectors.fakes.google_business", "FakeGoogleBusiness"),
     "google_play": ("connectors.fakes.google_play", "FakeGooglePlay"),
     "hubspot": ("connectors.fakes.hubspot", "FakeHubSpot"),
+    "imap": ("connectors.fakes.imap", "FakeImap"),
     "intercom": ("connectors.fakes.intercom", "FakeIntercom"),
+    "kafka": ("connectors.fakes.kafka", "FakeKafka"),
     "mastodon": ("connectors.fakes.mastodon", "FakeMastodon"),
+    "matrix": ("connectors.fakes.matrix", "FakeMatrix"),
     "reddit": ("connectors.fakes.reddit", "FakeReddit"),
     "rss": ("connectors.fakes.rss", "FakeRss"),
     "salesforce": ("connectors.fakes.salesforce", "FakeSalesforce"),

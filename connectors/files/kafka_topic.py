@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import ssl
@@ -30,6 +31,7 @@ from connectors.registry import Context, connector
 _BOOTSTRAP: Final = re.compile(r"[^\s,:/]+:\d{1,5}(,\s*[^\s,:/]+:\d{1,5})*|\[[0-9a-fA-F:]+\]:\d{1,5}")
 PAGE_RECORDS: Final = 500
 POLL_MS: Final = 1_000
+ENDS_WITHIN_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +86,7 @@ class KafkaConnector:
         async with self._consumer() as consumer:
             places = sorted(consumer.assignment())
             first = await consumer.beginning_offsets(places)
-            end = await consumer.end_offsets(places)
+            end = await _ends(consumer, places)
             offsets, gaps = await self._start(consumer, cursor, first, end)
             for place, offset in offsets.items():
                 consumer.seek(place, offset)
@@ -180,6 +182,23 @@ class KafkaConnector:
             "offsets": {str(place.partition): offset for place, offset in offsets.items()},
             "at": int(self._now().timestamp()),
         }
+
+
+async def _ends(consumer: Any, places: list[Any]) -> dict[Any, int]:
+    """The offset after the last record that may be read, by partition.
+
+    Some brokers list the start of their last batch instead: where it really ends is told by a fetch.
+    """
+    told: dict[Any, int] = await consumer.end_offsets(places)
+    for place, offset in told.items():
+        consumer.seek(place, offset)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + ENDS_WITHIN_S
+    while any(consumer.last_stable_offset(place) is None for place in places):
+        if loop.time() > deadline:
+            raise Retryable(f"no end of every partition was told within {ENDS_WITHIN_S:g} s")
+        await consumer.getmany(timeout_ms=100)
+    return {place: max(offset, consumer.last_stable_offset(place)) for place, offset in told.items()}
 
 
 @asynccontextmanager

@@ -82,7 +82,9 @@ class BlueskyConnector:
                         event = self._event(frame)
                         place = event.place
                         items.extend(self._items(event))
-                        caught_up = event.at >= began - timedelta(seconds=1)
+                        # The event at the cursor is told again: what comes after it is wanted.
+                        known = cursor is not None and event.place == cursor["at"]
+                        caught_up = not known and event.at >= began - timedelta(seconds=1)
                     except Unreadable as error:
                         skipped.append(skip(str(error), f"after {place}", frame))
                         caught_up = False

@@ -13,6 +13,8 @@ import click
 from pipeline.cli.shared import DONE, FAILED, Failed, one_line, settings_of, with_config
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from connectors.connector import Item, Skipped
     from connectors.registry import Declaration
     from pipeline.connector_build import Built
@@ -116,17 +118,22 @@ def _declared(name: str) -> Declaration:
 
 
 async def _against_fake(name: str, settings: Settings, limit: int) -> int:
+    from contextlib import AsyncExitStack
     from datetime import UTC, datetime, timedelta
 
-    from connectors.fakes.fake import FAKES, Hook, Running, Said, fake_of
+    from connectors.fakes.fake import FAKES, Hook, OnBroker, Running, Said, fake_of
+    from pipeline.broker import EmbeddedBroker
     from pipeline.settings import Connector
 
     declared = _declared(name)
     if name not in FAKES:
-        raise Failed(f"there is no imitation of {name}: it is tested against a real server; set it up and test that")
+        raise Failed(f"there is no imitation of {name}: set it up and test that")
     fake, now = fake_of(name), datetime.now(UTC)
     at = now - timedelta(minutes=5)
-    async with Running(fake) as service:
+    async with AsyncExitStack() as stack:
+        if isinstance(fake, OnBroker):
+            fake.bootstrap = stack.enter_context(EmbeddedBroker()).bootstrap
+        service = await stack.enter_async_context(Running(fake))
         said = [
             Said(id=f"{100_000 + number}", text=text, at=at + timedelta(seconds=number))
             for number, text in enumerate(
@@ -137,7 +144,8 @@ async def _against_fake(name: str, settings: Settings, limit: int) -> int:
             fake.say(one)
         table = Connector(use=name, name=name, options=service.table)
         if "poll" in declared.modes or "stream" in declared.modes or not isinstance(fake, Hook):
-            return await _ask(table, settings, fake.environment, limit)
+            since = at - timedelta(minutes=1) if "since" in fake.can else None
+            return await _ask(table, settings, fake.environment, limit, since)
         requests = [request for one in said for request in fake.deliveries(one, f"http://localhost/{name}", now)]
         return await _deliver(table, settings, fake.environment, requests, limit)
 
@@ -158,7 +166,9 @@ async def _deliver(
         return _shown(built, settings, items, [], limit)
 
 
-async def _ask(table: Connector, settings: Settings, environ: Mapping[str, str], limit: int) -> int:
+async def _ask(
+    table: Connector, settings: Settings, environ: Mapping[str, str], limit: int, since: datetime | None = None
+) -> int:
     from contextlib import aclosing
 
     from connectors.connector import Retryable, Verdict
@@ -175,7 +185,7 @@ async def _ask(table: Connector, settings: Settings, environ: Mapping[str, str],
         skipped: list[Skipped] = []
         asked = 0
         try:
-            async with asyncio.timeout(60), aclosing(_pages(built)) as pages:
+            async with asyncio.timeout(60), aclosing(_pages(built, since)) as pages:
                 async for page in pages:
                     items += page.items
                     skipped += page.skipped
@@ -193,9 +203,9 @@ async def _ask(table: Connector, settings: Settings, environ: Mapping[str, str],
         return _shown(built, settings, items, skipped, limit)
 
 
-def _pages(built: Built) -> Any:
+def _pages(built: Built, since: datetime | None) -> Any:
     assert built.reader is not None  # noqa: S101
-    return built.reader.pages(None, follow=False)
+    return built.reader.pages(None if since is None else built.reader.since(since), follow=False)
 
 
 def _shown(built: Built, settings: Settings, items: list[Item], skipped: list[Skipped], limit: int) -> int:
