@@ -123,7 +123,8 @@ WORKER: Final = (
     _counter("feedback_alert_rules_reloads_total", "Changes of the rule file: applied or refused.", "outcome"),
     _counter(
         "feedback_alert_notifications_total",
-        "Notifications: sent, repeated after a worker's death, unknown (not repeated), retry (later), refused (never).",
+        "Notifications: sent, repeated after a worker's death, unknown (not repeated), retry (later), rejected (this "
+        "one), refused (all, until a restart).",
         "receiver",
         "outcome",
     ),

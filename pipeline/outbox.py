@@ -121,7 +121,7 @@ class Outbox:
         except StoreAway as away:
             log.debug("alerts wait for the store: %s", away)
             return 0
-        self._count("refused", len(error.incidents))
+        self._count("rejected", len(error.incidents))
         self._count("sent", len(pending) - len(error.incidents))
         return len(pending) - len(error.incidents)
 

@@ -10,7 +10,8 @@ import subprocess
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from urllib.parse import parse_qsl
 
 import jsonschema
@@ -21,10 +22,11 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from deploy.grafana.asking import put, questions
+from pipeline.ingest import Intake
 from pipeline.intake_metrics import IntakeMetrics
 from pipeline.metrics import CONNECTOR, WORKER
 from pipeline.quotes_page import asked
-from pipeline.settings import Settings, load
+from pipeline.settings import Ingest, Settings, load
 from pipeline.settings_file import keys, sections
 
 ROOT = Path(__file__).parents[2]
@@ -207,8 +209,11 @@ def metrics_in(expression: str) -> set[str]:
 
 def exported() -> dict[str, tuple[str, ...]]:
     """Every series name that a worker, a connector or the intake shows, with its labels."""
-    intake = [family for family in IntakeMetrics().registry.collect() if family.type == "counter"]
-    found: dict[str, tuple[str, ...]] = {f"{family.name}_total": ("status",) for family in intake}
+    shown, still = IntakeMetrics(), SimpleNamespace(items=0, bytes=0, away=None)
+    Intake(Ingest(), cast(Any, still), shown, cast(Any, None), b"").close()
+    families = list(shown.registry.collect())
+    found: dict[str, tuple[str, ...]] = {f"{one.name}_total": ("status",) for one in families if one.type == "counter"}
+    found |= {one.name: () for one in families if one.type == "gauge"}
     for one in (*WORKER, *CONNECTOR):
         suffixes = ("_bucket", "_sum", "_count") if one.kind == "histogram" else ("",)
         found |= {one.name + suffix: (*one.labels, "le") if suffix == "_bucket" else one.labels for suffix in suffixes}
