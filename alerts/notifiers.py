@@ -242,7 +242,7 @@ def _text(alert: Alert, limit: int) -> str:
     At most `limit` characters: what can be looked up elsewhere goes first, then quotes, the oldest first.
     """
     notes = alert.annotations
-    words = [notes.get("repeated", ""), notes.get("description", "")]
+    words = [notes.get(key, "") for key in ("repeated", "description", "pipeline")]
     quotes = notes.get("quotes", "").splitlines()
     links = [
         f"{word}: {notes[key]}"

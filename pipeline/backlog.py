@@ -26,6 +26,11 @@ class Backlog:
         while len(self._ends) > 1 and self._ends[1][0] <= now_s - PATIENCE_S:
             self._ends.popleft()
 
+    @property
+    def seen(self) -> bool:
+        """Whether anything was observed yet."""
+        return bool(self._ends)
+
     def behind(self, now_s: float) -> bool:
         """Whether a record waits since PATIENCE_S, or nobody could look for so long."""
         if not self._ends or self._ends[-1][0] < now_s - PATIENCE_S:

@@ -38,7 +38,10 @@ class Outbox:
         receiver: Receiver,
         workspaces: Callable[[sa.Connection], list[str]],
         metrics: WorkerMetrics,
+        caution: Callable[[], str] = lambda: "",
     ) -> None:
+        """`caution`: what people must know of the pipeline to read its alerts; `""` while it is well."""
+        self._caution = caution
         self._engine = engine
         self._receiver = receiver
         self._name = receiver.notifier.name
@@ -59,7 +62,7 @@ class Outbox:
                 return 0
             if self._receiver.sends != "again":
                 return await self._tell_each(pending)
-            await self._receiver.notifier.send([alert for alert, _ in pending], now)
+            await self._receiver.notifier.send([self._cautioned(alert) for alert, _ in pending], now)
             await loop.run_in_executor(None, self._delivered, pending, now)
         except Retryable as error:
             self._retry(RETRY_S if error.retry_after_s is None else error.retry_after_s, str(error))
@@ -89,7 +92,9 @@ class Outbox:
                             "this", self._name, alert.rule, alert.state, alert.incident)  # fmt: skip
                 self._count("unknown", 1)
             else:
-                message = alert if claimed == "free" else replace(alert, annotations=alert.annotations | REPEATED)
+                message = self._cautioned(alert)
+                if claimed == "unfinished":
+                    message = replace(message, annotations=message.annotations | REPEATED)
                 try:
                     await self._receiver.notifier.send([message], datetime.now(UTC))
                 except Retryable as error:
@@ -142,6 +147,10 @@ class Outbox:
     def _delivered(self, told: Sequence[incidents.Pending], now: datetime) -> None:
         with transaction(self._engine) as connection:
             incidents.delivered(connection, self._name, told, now=now)
+
+    def _cautioned(self, alert: Alert) -> Alert:
+        caution = "" if self._receiver.all_changes else self._caution()
+        return replace(alert, annotations=alert.annotations | {"pipeline": caution}) if caution else alert
 
     def _claim(self, alert: Alert) -> incidents.Claim:
         with transaction(self._engine) as connection:

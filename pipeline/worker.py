@@ -162,7 +162,7 @@ class Worker:
             self._metrics["feedback_alert_rules_valid"].set(1)
             self._receivers = [*people(self.settings), *programs(self.settings)]
             for receiver in self._receivers:
-                outbox = Outbox(self._engine, receiver, self._workspaces, self._metrics)
+                outbox = Outbox(self._engine, receiver, self._workspaces, self._metrics, self._caution)
                 self._every(OUTBOX_S, outbox.send_due)
         if "classify" in self._stages and self._safeguards.ledger_repair:
             pause = min(5.0, max(0.5, self.settings.worker.repair_after_s / 4))
@@ -326,6 +326,15 @@ class Worker:
         self._metrics["feedback_alert_rules_reloads_total"].labels("applied" if changed else "refused").inc()
         if changed:
             await self._fold.write(self._store.use_rules, self._engine_of_rules())
+
+    def _caution(self) -> str:
+        """What alerts say of this pipeline while it is ill."""
+        holes, now_s = self._holes.count(), time.monotonic()
+        return " ".join(filter(None, [
+            "Records have waited for more than 30 seconds: what is counted is not up to date."
+            if self._backlog.seen and self._backlog.behind(now_s) else "",
+            f"{holes} records have no known outcome yet: counts may be too low." if holes else "",
+        ]))  # fmt: skip
 
     def _engine_of_rules(self) -> Engine:
         alerts = self.settings.alerts

@@ -50,6 +50,7 @@ ANNOTATIONS = {
     "raw_total": "99",
     "blind_sources": f"app_store {EVIL}",
     "missing": "app_store shop from 2026-11-25 12:50 to 2026-11-25 13:20 UTC: 401",
+    "pipeline": "Records have waited for more than 30 seconds: what is counted is not up to date.",
     "query": 'sum by (sentiment) (feedback_window_items{topic="delivery",window="1h"})',
     "query_url": "http://127.0.0.1:9090/graph?g0.expr=sum%20by%20%28sentiment%29%20%28x%29&g0.tab=0",
     "model": "multilingual@3f2a9c",
@@ -59,7 +60,7 @@ ANNOTATIONS = {
 }
 SHOWN = (
     "38 of 51", "22 %", "once in 40 weeks", "0.745", "0.220", "11.2", "2026-11-25T13:05:00Z", "71", "99", "app_store",
-    "app_store shop from 2026-11-25 12:50 to 2026-11-25 13:20 UTC: 401", "multilingual@3f2a9c",
+    "app_store shop from 2026-11-25 12:50 to 2026-11-25 13:20 UTC: 401", "is not up to date", "multilingual@3f2a9c",
 )  # fmt: skip
 HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 # What a program makes a link or a mention of.
@@ -184,7 +185,7 @@ def test_what_is_shown_below_is_all_that_an_alert_can_carry() -> None:
     rule = Rule(name="rise", runbook_url="https://wiki.example.com/rise")
     engine = Engine([rule], dashboard_url="https://d.example.com", prometheus_url="https://p.example.com/")
     (made,) = engine.evaluate(samples, {}, samples[-1].at).alerts
-    assert made.annotations.keys() | {"blind_sources", "missing"} == ANNOTATIONS.keys()
+    assert made.annotations.keys() | {"blind_sources", "missing", "pipeline"} == ANNOTATIONS.keys()
     assert "By chance" in made.annotations["description"]
     link = urlsplit(made.annotations["query_url"])
     assert (link.netloc, link.path) == ("p.example.com", "/graph")

@@ -14,7 +14,10 @@ from alerts.alert import Alert
 from alerts.verdict import Permanent, Retryable
 from pipeline.metrics import WorkerMetrics
 from pipeline.outbox import Outbox, Receiver
-from pipeline.settings import Labels
+from pipeline.settings import Labels, Settings
+from pipeline.settings import Store as StoreSettings
+from pipeline.settings import Worker as WorkerSettings
+from pipeline.worker import Worker
 from tests.store import opened, ring
 
 
@@ -26,11 +29,13 @@ class Recorder:
     def __init__(self) -> None:
         self.fault: Exception | None = None
         self.told: list[str] = []
+        self.notes: dict[str, str] = {}
 
     async def send(self, alerts: Sequence[Alert], now: datetime) -> None:
         if self.fault is not None:
             raise self.fault
         self.told += [alert.incident for alert in alerts]
+        self.notes = alerts[-1].annotations
 
     async def close(self) -> None:
         pass
@@ -55,6 +60,38 @@ async def test_no_fault_of_a_receiver_leaves_the_outbox(engine: sa.Engine, fault
     recorder.fault = None
     assert await outbox.send_due() == 0, "not at once"
     assert recorder.told == []
+
+
+@pytest.mark.parametrize("everything", [False, True])
+async def test_people_are_told_with_each_alert_that_the_pipeline_is_ill_and_programs_what_is_stored(
+    engine: sa.Engine, everything: bool
+) -> None:
+    recorder, ill = Recorder(), ["Records have waited."]
+    outbox = Outbox(
+        engine, Receiver(notifier=recorder, renew_after=timedelta(seconds=0), all_changes=everything),
+        lambda _: ["default"], WorkerMetrics(Labels(), lambda: None), lambda: " ".join(ill),
+    )  # fmt: skip
+    assert await outbox.send_due() == 1
+    assert ("pipeline" in recorder.notes) is not everything
+    ill.clear()
+    if not everything:
+        assert await outbox.send_due() == 1 and "pipeline" not in recorder.notes
+
+
+def test_a_worker_says_that_records_wait_and_that_records_are_missing_and_nothing_when_it_starts(
+    tmp_path: Path,
+) -> None:
+    store = StoreSettings(url=f"sqlite:///{tmp_path}/ovoz.db")
+    settings = Settings(store=store, worker=WorkerSettings(data_dir=tmp_path))
+    worker, now_s, place = Worker(settings, "fold"), time.monotonic(), ("feedback.raw", 0)
+    assert worker._caution() == ""
+    for ago in range(60, -1, -5):
+        worker._backlog.observe({place: 100}, {place: 10}, now_s - ago)
+    assert "30 seconds" in worker._caution() and "known outcome" not in worker._caution()
+    worker._backlog.observe({place: 100}, {place: 100}, now_s)
+    worker._holes.keep({0})
+    worker._holes.observe(0, [(3, 5)], now_s)
+    assert worker._caution() == "2 records have no known outcome yet: counts may be too low."
 
 
 async def test_it_tries_again_after_a_while_whatever_the_clock_says(
