@@ -19,8 +19,7 @@ Hours that an incident touched, and the first, which is a part, teach neither se
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from alerts import season
 
@@ -42,8 +41,7 @@ HOUR_S: Final = 3600.0
 _WANDER_FADE: Final = 0.5 ** (1 / (24 * 14))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wander:
+class Wander(NamedTuple):
     """A variance, estimated: `total` over `weight`, both fading."""
 
     total: float
@@ -61,8 +59,7 @@ class Wander:
         return Wander(total=max(total, least * new_weight), weight=new_weight)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hour:
+class Hour(NamedTuple):
     """The hour that goes on, `number` hours after 1970: its items, and how many negatives were expected.
 
     `share`, `rate`: what is usual in it, a factor on the overall share and items per hour. `clean`: it can
@@ -78,8 +75,7 @@ class Hour:
     rate: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Baseline:
+class Baseline(NamedTuple):
     """See the module. `last_s`: event time of the last item, epoch seconds, 0 before the first."""
 
     a: float = PRIOR_NEGATIVE
@@ -121,39 +117,41 @@ class Baseline:
         number = int(at_s // HOUR_S)
         base = self if number == self.hour.number else self._turned(number, half_life_s, held=held)
         if not base.items:
-            return replace(base, last_s=at_s)
+            return base._replace(last_s=at_s)
         gap_s = at_s - base.last_s
         keep = 0.5 ** (gap_s / HOUR_S)
         handed = (1 - keep) * (HELD if held else 1.0)
         fade = 0.5 ** (min(gap_s, half_life_s / REMEMBERED_ITEMS) / half_life_s)
-        return replace(
-            base,
-            a=base.a * fade + base.recent_negative * handed,
-            b=base.b * fade + base.recent * handed,
-            recent_negative=base.recent_negative * keep,
-            recent=base.recent * keep,
-            last_s=at_s,
+        return type(self)(
+            base.a * fade + base.recent_negative * handed,
+            base.b * fade + base.recent * handed,
+            base.recent_negative * keep,
+            base.recent * keep,
+            base.items,
+            at_s,
+            *base[6:],
         )
 
     def counted(self, *, bad: bool, held: bool) -> Self:
         """With one more item, as of `last_s`."""
         hour, young = self.hour, self.items < YOUNG_ITEMS
-        return replace(
-            self,
-            a=self.a + (bad and young),
-            b=self.b + young,
-            recent_negative=self.recent_negative + (bad and not young),
-            recent=self.recent + (not young),
-            items=self.items + 1,
-            hour=Hour(
-                number=hour.number,
-                negative=hour.negative + bad,
-                items=hour.items + 1,
-                expected=hour.expected + self.share,
-                clean=hour.clean and not held,
-                share=hour.share,
-                rate=hour.rate,
+        return type(self)(
+            self.a + (bad and young),
+            self.b + young,
+            self.recent_negative + (bad and not young),
+            self.recent + (not young),
+            self.items + 1,
+            *self[5:10],
+            Hour(
+                hour.number,
+                hour.negative + bad,
+                hour.items + 1,
+                hour.expected + self.share,
+                hour.clean and not held,
+                hour.share,
+                hour.rate,
             ),
+            self.season,
         )
 
     def _turned(self, number: int, half_life_s: float, *, held: bool) -> Self:
@@ -165,8 +163,8 @@ class Baseline:
             if not held:
                 first = max(base.hour.number + 1, number - season.HOURS)
                 for empty in range(first, number):
-                    base = base._learned(replace(base._begun(empty), clean=True), half_life_s)
-        return replace(base, hour=replace(base._begun(number), clean=base.items > 0 and not held))
+                    base = base._learned(base._begun(empty)._replace(clean=True), half_life_s)
+        return base._replace(hour=base._begun(number)._replace(clean=base.items > 0 and not held))
 
     def _begun(self, number: int) -> Hour:
         usual = season.factors(self.season, number)
@@ -196,8 +194,7 @@ class Baseline:
         hours = self.volume_hours * fade + 1
         level, share = items / hours, min(max(self.a / self.b, 1e-3), 0.999)
         share_variance = (1 - share) / share * (1 / n + wander) if n else math.inf
-        return replace(
-            self,
+        return self._replace(
             volume_items=items,
             volume_hours=hours,
             share_wander=share_wander,

@@ -8,8 +8,7 @@ of within the day before. Where a source names no authors, the copies alone deci
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from alerts.alert import Sample, moment
 from alerts.kind import Explanation, Verdict
@@ -21,8 +20,7 @@ CLUSTERS: Final = 30
 AUTHORS: Final = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Cluster:
+class Cluster(NamedTuple):
     """Copies of one text since `first_s`, until a pause of `window`: `copies`, `new` of `known` authors."""
 
     original: str
@@ -54,10 +52,10 @@ class Brigade:
         held = next((one for one in memory if one.original == sample.copy_of), None)
         if held is None or at_s - held.last_s > rule.window_s:
             held = Cluster(sample.copy_of, 0, at_s, at_s, (), 0)
-        held = replace(held, copies=held.copies + 1, last_s=at_s)
+        held = held._replace(copies=held.copies + 1, last_s=at_s)
         author = sample.author[:16]
         if author and author not in held.authors and len(held.authors) < AUTHORS:
-            held = replace(held, authors=(*held.authors, author), new=held.new + sample.new_author)
+            held = held._replace(authors=(*held.authors, author), new=held.new + sample.new_author)
         speaks = _campaign(held, rule)
         onset_s = held.first_s if life.onset_s is None else life.onset_s
         return (*kept, held)[-CLUSTERS:], Verdict(open_ or speaks, onset_s, matched=speaks, speaks=speaks)

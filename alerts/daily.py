@@ -18,10 +18,9 @@ but not further ahead than the window is long. It holds while the level misses t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from statistics import NormalDist
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from alerts.alert import NEGATIVE, Sample
 from alerts.kind import Explanation, Verdict
@@ -38,8 +37,7 @@ _DAY_S: Final = 86400.0
 _NORMAL: Final = NormalDist()
 
 
-@dataclass(frozen=True, slots=True)
-class Day:
+class Day(NamedTuple):
     """Items of one day (whole days since 1970), of them negative, and the sum of their scores."""
 
     day: int
@@ -48,8 +46,7 @@ class Day:
     score: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class Memory(NamedTuple):
     """The days, oldest first; `judged`, the last day that was; and what was found then."""
 
     days: tuple[Day, ...] = ()
@@ -79,13 +76,13 @@ class _Daily:
         else:
             days = (*days, Day(day, 1, int(bad), sample.score))[-MOST_DAYS:]
         judged = memory.judged or day - 1
-        return replace(memory, days=days, judged=judged), self._verdict(memory, life, matched=bad, at_s=at_s)
+        return memory._replace(days=days, judged=judged), self._verdict(memory, life, matched=bad, at_s=at_s)
 
     def tick(self, memory: Memory, rule: Rule, now_s: float, life: Life, *, behind: bool) -> tuple[Memory, Verdict]:
         """Judge the day that is over; while behind, it is not over."""
         over = int(now_s // _DAY_S) - 1
         if not behind and memory.days and over > memory.judged:
-            memory = self.judge(replace(memory, judged=over), rule, over, life)
+            memory = self.judge(memory._replace(judged=over), rule, over, life)
         return memory, self._verdict(memory, life, matched=False, at_s=now_s)
 
     def due_s(self, memory: Memory, rule: Rule, life: Life) -> float | None:
@@ -96,7 +93,7 @@ class _Daily:
 
     def rest(self, memory: Memory) -> Memory:
         """The days are what they are."""
-        return replace(memory, holds=False)
+        return memory._replace(holds=False)
 
     def dump(self, memory: Memory) -> Any:
         """The memory as a JSON array."""
@@ -133,7 +130,7 @@ class Trend(_Daily):
         past = [one for one in memory.days if first < one.day <= edge]
         n1, n0 = sum(one.items for one in recent), sum(one.items for one in past)
         if n1 < rule.min_items or n0 < rule.min_items or len(past) < LEAST_DAYS:
-            return replace(memory, holds=False, items=n1)
+            return memory._replace(holds=False, items=n1)
         p1, p0 = sum(one.negative for one in recent) / n1, sum(one.negative for one in past) / n0
         z = _z(p1, n1, p0, n0, past)
         if life.since_s is not None:
@@ -141,7 +138,7 @@ class Trend(_Daily):
         else:
             wanted = _NORMAL.inv_cdf(1 - min(rule.false_alarms_per_week / 7, 0.4))
             holds = z >= wanted and p1 - p0 >= rule.rise
-        return replace(memory, holds=holds, level=p1, before=p0, items=n1, other=z)
+        return memory._replace(holds=holds, level=p1, before=p0, items=n1, other=z)
 
     def explain(self, memory: Memory, rule: Rule, life: Life) -> Explanation:
         """The shares now and before."""
@@ -172,7 +169,7 @@ class Goal(_Daily):
         items = sum(one.items for one in days)
         left = (datetime.combine(rule.by, datetime.min.time(), UTC).timestamp() // _DAY_S) - over
         if items < rule.min_items or len(days) < LEAST_DAYS or left < -AFTER_DAYS:
-            return replace(memory, holds=False, items=items)
+            return memory._replace(holds=False, items=items)
         share = rule.measure == "negative_share"
         sums = [one.negative if share else one.score for one in days]
         points = [(one.day - over, total / one.items, one.items) for one, total in zip(days, sums, strict=True)]
@@ -184,7 +181,7 @@ class Goal(_Daily):
         doubt = -error if life.since_s is not None else ONE_SIDED_95 * error
         late = left <= 0 or sign * (value - rule.target) > doubt
         holds = sign * (level - rule.target) > 0 and late
-        return replace(memory, holds=holds, level=level, before=rule.target, items=items, other=projected)
+        return memory._replace(holds=holds, level=level, before=rule.target, items=items, other=projected)
 
     def explain(self, memory: Memory, rule: Rule, life: Life) -> Explanation:
         """The level, the target, and where the line leads."""
@@ -227,5 +224,3 @@ def _line(points: list[tuple[int, float, int]], ahead: float) -> tuple[float, fl
     left = sum(w * (y - y0 - slope * (x - x0)) ** 2 for x, y, w in points)
     variance = max(left / (len(points) - 2), y0 * (1 - y0) if 0 < y0 < 1 else 0.0, 1e-4)
     return y0 + slope * (ahead - x0), math.sqrt(variance * (1 / weight + (ahead - x0) ** 2 / sxx))
-
-

@@ -38,8 +38,7 @@ from __future__ import annotations
 
 import base64
 import math
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from alerts.alert import NEGATIVE, Sample, moment
 from alerts.baseline import HOUR_S, Baseline, Hour, Wander
@@ -63,8 +62,7 @@ _WEEK_S: Final = 7 * _DAY_S
 _LONG_WEEKS: Final = 520
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Run(NamedTuple):
     """The counts since `onset_s`, and what was usual then.
 
     `expected`: items by the usual rate. `usual`, `strength`: of the share; `near`, `near_strength`: of the share
@@ -87,11 +85,10 @@ class Run:
     ease: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class Memory(NamedTuple):
     """What one series has learned; the run that goes on; the weeks of event time not yet staked."""
 
-    baseline: Baseline = Baseline()  # noqa: RUF009 - frozen
+    baseline: Baseline = Baseline()
     run: Run | None = None
     unstaked: float = 0.0
 
@@ -121,19 +118,20 @@ class Spike:
         if run is None:
             if bad and (open_ or self._may_begin(baseline, rule)):
                 run = self._begun(baseline, at_s)
+                run = run._replace(negative=int(counts), total=1)
         else:
-            run = replace(run, expected=run.expected + baseline.hour.rate * gap_s / HOUR_S)
+            expected = run.expected + baseline.hour.rate * gap_s / HOUR_S
+            run = run._replace(negative=run.negative + counts, total=run.total + 1, expected=expected)
         if run is not None:
-            run = replace(run, negative=run.negative + counts, total=run.total + 1)
             own, evidence = self._evidence(run, rule, baseline, at_s)
-            run = replace(run, evidence=evidence, peak=max(run.peak, evidence))
+            run = run._replace(evidence=evidence, peak=max(run.peak, evidence))
             if not open_:
                 if own <= 0 or at_s > run.onset_s + LONGEST_S:
                     run = None
                 elif run.need is None and evidence >= START:
                     stake = STAKE * unstaked
                     unstaked -= stake
-                    run = replace(run, need=evidence - math.log(max(rule.false_alarms_per_week * stake, 1e-300)))
+                    run = run._replace(need=evidence - math.log(max(rule.false_alarms_per_week * stake, 1e-300)))
         memory = Memory(baseline=baseline.counted(bad=counts, held=open_ and held), run=run, unstaked=unstaked)
         if run is None:
             return memory, Verdict(False, matched=bad)
@@ -141,7 +139,7 @@ class Spike:
             holds = bad and run.need is not None and run.evidence >= run.need and own >= OWN_PART * run.need
             return memory, Verdict(holds, run.onset_s, matched=bad)
         now = self._eased(run, rule, baseline, life, held=held, bad=counts, gap_s=gap_s)
-        memory = replace(memory, run=now)
+        memory = memory._replace(run=now)
         return memory, Verdict(now.ease < RECOVERED, run.onset_s, matched=bad, speaks=bad and now.ease < DOUBTFUL)
 
     def tick(self, memory: Memory, rule: Rule, now_s: float, life: Life, *, behind: bool) -> tuple[Memory, Verdict]:
@@ -154,7 +152,7 @@ class Spike:
 
     def rest(self, memory: Memory) -> Memory:
         """All learning kept, the run forgotten."""
-        return replace(memory, run=None)
+        return memory._replace(run=None)
 
     def explain(self, memory: Memory, rule: Rule, life: Life) -> Explanation:
         """Counts, usual share, and how likely chance is to do this."""
@@ -247,7 +245,7 @@ class Spike:
         worse = min(max(seen / (1 - seen), odds * rule.odds_ratio**1.5), odds * rule.odds_ratio**2)
         edge = odds * rule.odds_ratio**0.5
         says = math.log((1 + worse) / (1 + edge)) + (math.log(edge / worse) if bad else 0.0)
-        return replace(run, ease=max(0.0, run.ease + says))
+        return run._replace(ease=max(0.0, run.ease + says))
 
 
 class Volume(Spike):
@@ -284,7 +282,7 @@ class Volume(Spike):
         worse = min(max(seen, rule.ratio**1.5), rule.ratio**2)
         edge = rule.ratio**0.5
         says = math.log(edge / worse) + (worse - edge) * baseline.hour.rate * gap_s / HOUR_S
-        return replace(run, ease=max(0.0, run.ease + says))
+        return run._replace(ease=max(0.0, run.ease + says))
 
 
 def _run(*fields: Any) -> Run:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import attrgetter
 from typing import Final, NamedTuple
 from urllib.parse import quote as escape
 from urllib.parse import unquote
@@ -65,7 +66,7 @@ class Engine:
         self._links = dashboard_url, prometheus_url
         self._routes: dict[tuple[str, ...], tuple[tuple[Rule, Key], ...]] = {}
         by_customer = any(rule.customers or "customer" in rule.group_by for rule in rules)
-        self._marked = (*_FILTERED, "customer") if by_customer else _FILTERED
+        self._marked = attrgetter(*_FILTERED, *(["customer"] if by_customer else []))
 
     def series_keys(self, sample: Sample) -> list[Key]:
         """The series that a sample counts in: at most one for each rule."""
@@ -141,7 +142,7 @@ class Engine:
         return self._fingerprint(rule, key) if rule is not None and self._fits(rule, key) else None
 
     def _route(self, sample: Sample) -> tuple[tuple[Rule, Key], ...]:
-        mark = tuple([getattr(sample, name) for name in self._marked])
+        mark = self._marked(sample)
         route = self._routes.get(mark)
         if route is None:
             if len(self._routes) >= _MAX_CACHED_ROUTES:

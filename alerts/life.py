@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from alerts.alert import Quote, Sample, quote_from_data, quote_to_data
 from alerts.quotes import remember
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Life:
+class Life(NamedTuple):
     """Times `_s` are epoch seconds of event time.
 
     Since `onset_s`, the beginning of what looks odd: `matched` of `total` items were of those complained
@@ -66,13 +64,12 @@ def gather(life: Life, onset_s: float | None, sample: Sample, at_s: float, *, ma
     """Count an item as evidence, while there is anything odd."""
     if onset_s is None:
         if life.onset_s is None or life.since_s is not None:
-            return replace(life, last_s=at_s, model=sample.model)
-        return replace(forget(life), last_s=at_s, model=sample.model)
+            return Life(at_s, sample.model, *life[2:])
+        return forget(life)._replace(last_s=at_s, model=sample.model)
     quotes = remember(life.quotes, sample) if matched else life.quotes
     if quotes and quotes[0].at.timestamp() < onset_s:
         quotes = tuple(quote for quote in quotes if quote.at.timestamp() >= onset_s) or quotes[-1:]
-    return replace(
-        life,
+    return life._replace(
         last_s=at_s,
         model=sample.model,
         onset_s=onset_s,
@@ -85,8 +82,8 @@ def gather(life: Life, onset_s: float | None, sample: Sample, at_s: float, *, ma
 def gather_copy(life: Life, at_s: float, *, matched: bool) -> Life:
     """Count a near-duplicate: in the raw counts only."""
     if life.onset_s is None:
-        return replace(life, last_s=at_s)
-    return replace(life, last_s=at_s, copies=life.copies + matched, copied=life.copied + 1)
+        return life._replace(last_s=at_s)
+    return life._replace(last_s=at_s, copies=life.copies + matched, copied=life.copied + 1)
 
 
 def forget(life: Life) -> Life:

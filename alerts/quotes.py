@@ -52,7 +52,11 @@ def _words(text: str) -> frozenset[str]:
 def alike(one: str, other: str) -> bool:
     """Whether two texts share four fifths of their words, whatever numbers, case and marks they carry."""
     first, second = _words(one), _words(other)
-    return first == second or len(first & second) >= 0.8 * len(first | second)
+    few, many = sorted((len(first), len(second)))
+    if few < 0.8 * many:
+        return False
+    common = len(first & second)
+    return common >= 0.8 * (few + many - common)
 
 
 def private(text: str) -> str:
@@ -75,8 +79,13 @@ def quote(sample: Sample) -> Quote:
         source=clean(sample.source, 64),
         language=clean(sample.language, 35),
         at=sample.at,
-        text=clean(private(sample.text[: 4 * MAX_CHARS])),
+        text=_shown(sample.text),
     )
+
+
+@lru_cache(maxsize=256)
+def _shown(text: str) -> str:
+    return clean(private(text[: 4 * MAX_CHARS]))
 
 
 def remember(quotes: tuple[Quote, ...], sample: Sample) -> tuple[Quote, ...]:

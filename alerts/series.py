@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from alerts.alert import Sample, Status
 from alerts.kind import Verdict
@@ -25,13 +24,12 @@ REFRESH_S: Final = 15.0
 _FORMAT: Final = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class State(NamedTuple):
     """What is known of one series: what its detector remembers, and how far its alert has come."""
 
     kind: str
     memory: Any
-    life: Life = Life()  # noqa: RUF009 - frozen
+    life: Life = Life()
 
     @property
     def firing(self) -> bool:
@@ -58,8 +56,7 @@ class State:
         return cls(kind=kind, memory=KINDS[kind].load(memory), life=Life.load(life))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(NamedTuple):
     """An alert to tell of: `state` is the series as of `at_s`, for `resolved` as of just before its end.
 
     `turn`: the alert came into this status now; otherwise its numbers were refreshed.
@@ -83,10 +80,10 @@ def step(state: State, rule: Rule, sample: Sample, at_s: float) -> tuple[State, 
     detector = KINDS[state.kind]
     memory, verdict = detector.observe(state.memory, rule, sample, at_s, state.life)
     if sample.copy_of and not detector.takes_copies:
-        return replace(state, life=gather_copy(state.life, at_s, matched=verdict.matched)), changes
+        return state._replace(life=gather_copy(state.life, at_s, matched=verdict.matched)), changes
     life = gather(state.life, verdict.onset_s, sample, at_s, matched=verdict.matched)
     if verdict.speaks:
-        life = replace(life, spoke_s=at_s)
+        life = life._replace(spoke_s=at_s)
     state, more = _advance(State(kind=state.kind, memory=memory, life=life), rule, verdict, at_s)
     if not more:
         state, more = _refresh(state, at_s)
@@ -127,7 +124,7 @@ def due_s(state: State, rule: Rule) -> float | None:
 
 def rest(state: State) -> State:
     """The state with any suspicion or incident forgotten and all learning kept."""
-    return replace(state, memory=KINDS[state.kind].rest(state.memory), life=forget(state.life))
+    return state._replace(memory=KINDS[state.kind].rest(state.memory), life=forget(state.life))
 
 
 def _tick(state: State, rule: Rule, at_s: float, *, behind: bool) -> tuple[State, list[Change]]:
@@ -146,7 +143,7 @@ def _refresh(state: State, at_s: float) -> tuple[State, list[Change]]:
     life = state.life
     if life.fired_s is None or life.last_s <= life.refreshed_s or at_s < life.refreshed_s + REFRESH_S:
         return state, []
-    state = replace(state, life=replace(life, refreshed_s=at_s))
+    state = state._replace(life=life._replace(refreshed_s=at_s))
     return state, [Change(status="firing", state=state, at_s=at_s, turn=False)]
 
 
@@ -158,26 +155,26 @@ def _advance(state: State, rule: Rule, verdict: Verdict, at_s: float) -> tuple[S
         if not verdict.holds or (life.ended_s is not None and at_s <= life.ended_s):
             return state, []
         fired_s = None if rule.for_s else at_s
-        life = replace(life, since_s=at_s, fired_s=fired_s, spoke_s=at_s, refreshed_s=at_s)
+        life = life._replace(since_s=at_s, fired_s=fired_s, spoke_s=at_s, refreshed_s=at_s)
         status: Status = "pending" if rule.for_s else "firing"
     elif life.fired_s is None:
         if not verdict.holds:
             return _end(state, at_s)
         if at_s < life.since_s + rule.for_s:
             return state, []
-        life, status = replace(life, fired_s=at_s, refreshed_s=at_s), "firing"
+        life, status = life._replace(fired_s=at_s, refreshed_s=at_s), "firing"
     elif verdict.holds:
-        return (state if life.clear_s is None else replace(state, life=replace(life, clear_s=None))), []
+        return (state if life.clear_s is None else state._replace(life=life._replace(clear_s=None))), []
     else:
         clear_s = at_s if life.clear_s is None else life.clear_s
         if at_s >= clear_s + rule.keep_firing_for_s:
             return _end(state, at_s)
-        return replace(state, life=replace(life, clear_s=clear_s)), []
-    state = replace(state, life=life)
+        return state._replace(life=life._replace(clear_s=clear_s)), []
+    state = state._replace(life=life)
     return state, [Change(status=status, state=state, at_s=at_s, turn=True)]
 
 
 def _end(state: State, at_s: float) -> tuple[State, list[Change]]:
-    return replace(rest(state), life=replace(forget(state.life), ended_s=at_s)), [
+    return rest(state)._replace(life=forget(state.life)._replace(ended_s=at_s)), [
         Change(status="resolved", state=state, at_s=at_s, turn=True)
     ]

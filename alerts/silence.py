@@ -19,8 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from alerts.alert import Sample, moment
 from alerts.kind import Explanation, Verdict
@@ -38,8 +37,7 @@ _HOUR_S: Final = 3600.0
 _NOTHING: Final = (0.0,) * HOURS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class Memory(NamedTuple):
     """By hour of the week: `heard` items in `listened` hours; both fade by the week that ends at `week`.
 
     `mean`, `square`: of the gaps' evidence. `due_s`: when the silence that began with the last item
@@ -76,15 +74,15 @@ class Silence:
         memory = _listen(memory, at_s)
         heard = list(memory.heard)
         heard[_hour(at_s)] += 1
-        memory = replace(
-            memory,
+        memory = memory._replace(
             heard=tuple(heard),
             items=memory.items + 1,
             last_s=at_s,
             mean=memory.mean + weight * (gap - memory.mean),
             square=memory.square + weight * (gap * gap - memory.square),
         )
-        return replace(memory, due_s=_due_s(memory, rule)), Verdict(False)
+        due_s = _due_s(memory, rule)
+        return (memory if due_s == memory.due_s else memory._replace(due_s=due_s)), Verdict(False)
 
     def tick(self, memory: Memory, rule: Rule, now_s: float, life: Life, *, behind: bool) -> tuple[Memory, Verdict]:
         """Whether the silence is too long by now."""
@@ -160,7 +158,7 @@ def _listen(memory: Memory, to_s: float) -> Memory:
         fade = FORGET_WEEKLY ** min(week - memory.week, 50)
         heard = tuple(round(one * fade, 4) for one in heard)
         listened = [round(one * fade, 4) for one in listened]
-    return replace(memory, heard=heard, listened=tuple(listened), week=week)
+    return memory._replace(heard=heard, listened=tuple(listened), week=week)
 
 
 def _due_s(memory: Memory, rule: Rule) -> float | None:

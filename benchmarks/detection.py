@@ -78,7 +78,7 @@ def fired(one: Stream, rule: Rule = RULE) -> list[float]:
         elif not verdict.holds:
             memory, life = detector.rest(memory), Life()
         elif verdict.speaks:
-            life = replace(life, spoke_s=at_s)
+            life = life._replace(spoke_s=at_s)
     return starts
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from alerts.alert import Sample
-from alerts.duplicates import REMEMBERED, Entry, Recent
+from alerts.duplicates import REMEMBERED, Entry, Recent, signatures
 from pipeline.store import schema
 from pipeline.store.rows import micros, moment
 
@@ -27,7 +27,7 @@ def mark(connection: sa.Connection, recent: Mapping[str, Recent], samples: Seque
 
     `recent`: by workspace, as `read` gave it and earlier calls have left it.
     """
-    marked = [recent[sample.workspace].mark(sample) for sample in samples]
+    marked = [recent[one.workspace].mark(one, mark) for one, mark in zip(samples, signatures(samples), strict=True)]
     rows = [
         {
             "workspace": name,
