@@ -119,6 +119,10 @@ def dashboard() -> Dashboard:
         bars("Time since each source was last heard", "A source that went quiet is not a calm one.", "s",
              ('time() - max by (source) (feedback_source_last_success_timestamp_seconds{source=~"$source"})',
               "{{source}}")),
+        bars("Not heard within the window", "How much of the chosen window lies in gaps of a source: an outage of its "
+             "connector, or of ours. Counts of it are too low.", "s",
+             (f'max by (source) (feedback_window_missing_seconds{{source=~"$source", {WINDOW}}})', "{{source}}"))
+        .span(24).height(6),
         rows("Worst now", "Source and topic with the most negative items; each row links to the worst of the "
              "customers' own words, as does the top of the page.", "short",
              f'topk(10, sum by (source, topic) (feedback_window_items{{{PICKED}, {WINDOW}, sentiment="negative"}}))',
