@@ -21,7 +21,8 @@ _WORD = re.compile(r"[^\W\d_]+")
 # What the intake should have taken out already: addresses, and numbers long enough for a card or a telephone.
 _ADDRESS = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{2,63})+")
 _NUMBER = re.compile(r"(?<!\w)\+?\d(?:[ ().-]{0,2}\d){8,18}(?!\w)")
-_LINK = re.compile(r"(?<=\w)[.:](?=[\w/])|\](?=\()")
+# The last three are full stops too: browsers take a name with them for the name with dots.
+_LINK = re.compile(r"(?<=\w)[.:\u3002\uff0e\uff61](?=[\w/])|\](?=\()")
 _HARMLESS = str.maketrans({"<": "‹", ">": "›", "&": "＆", "@": "@\u200b", "`": "'", "\\": "＼"})
 _BREAK = "\u200b"  # zero-width space: invisible to a reader, ends a mention or a link for a program
 

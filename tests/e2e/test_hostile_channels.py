@@ -34,14 +34,15 @@ HOSTILE = (
     "fire two <script>alert(1)</script><img src=x onerror=alert(1)><a href='https://evil.example'>anchor</a> "
     "&lt;b&gt; &#x3c;b&#x3e; `rm -rf` ```code```",
     "fire three <https://evil.example|click> [click](https://evil.example) www.evil.example evil.example "
-    "mailto:a@b.example",
+    "mailto:a@b.example evil\u3002example evil\uff61example",
     "fire four {{ .Labels }} {{ template \"x\" }} \x00\x07\x1b[31m\u202egnp.exe\u2066\u200b \ud800 "
     "\r\nSubject: x\r\n\r\n.\r\n end of mail",
     "fire five " + "A" * 10_000,
 )
 DANGERS = (
     "<!channel", "<!here", "<@", "<#", "@everyone", "@here", "@room", "<script", "<img", "<a href='https://evil",
-    "https://evil", "www.evil.example", " evil.example", "mailto:a", "](", "`", "\x00", "\x07", "\x1b", "\u202e",
+    "https://evil", "www.evil.example", " evil.example",
+    "evil\u3002example", "evil\uff61example", "mailto:a", "](", "`", "\x00", "\x07", "\x1b", "\u202e",
     "\u2066", "\r\nSubject: x",
 )  # fmt: skip
 TEXT = "{{ range .Alerts }}{{ .Labels.customer }} {{ .Annotations.summary }} {{ .Annotations.quotes }}{{ end }}"

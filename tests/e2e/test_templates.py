@@ -32,7 +32,8 @@ pytestmark = pytest.mark.prometheus
 
 EVIL = (
     "<!channel> <!everyone> <http://evil.example|click> @everyone @channel http://evil.example/x www.evil.example "
-    "mailto:a@evil.example [click](http://evil.example) <script>alert(1)</script> <img src=x onerror=alert(1)> "
+    "mailto:a@evil.example evil\u3002example evil\uff0eexample "
+    "[click](http://evil.example) <script>alert(1)</script> <img src=x onerror=alert(1)> "
     "</div></table> {{ .ExternalURL }} `code` &amp; \u202egnp.exe \x07\x1b[31m\x00\u200b"
 )
 LONG = "A" * 10_000
@@ -64,7 +65,7 @@ SHOWN = (
 )  # fmt: skip
 HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 # What a program makes a link or a mention of.
-FOLLOWED = re.compile(r"evil\.example|https?://evil|@(?:everyone|channel)|mailto:a")
+FOLLOWED = re.compile(r"evil[.\u3002\uff0e\uff61]example|https?://evil|@(?:everyone|channel)|mailto:a")
 
 
 def alert(severity: str, ended: bool = False, **annotations: str) -> dict[str, Any]:

@@ -214,6 +214,27 @@ def test_filters_and_groups() -> None:
     assert series_labels(key.series) == (("topic", "a,b=%/é"),)
 
 
+@pytest.mark.parametrize(
+    ("setting", "field", "wanted", "other"),
+    [
+        ("workspaces", "workspace", "default", "test"), ("sources", "source", "shop", "mail"),
+        ("channels", "channel", "review", "chat"), ("topics", "topic", "delivery", "app"),
+        ("languages", "language", "uz-Cyrl", "uzb"), ("touchpoints", "touchpoint", "checkout", ""),
+        ("customers", "customer", "acme", "acme2"),
+    ],
+)  # fmt: skip
+def test_each_filter_takes_what_it_names_and_nothing_else_and_each_group_has_a_series(
+    setting: str, field: str, wanted: str, other: str
+) -> None:
+    named = "uz" if setting == "languages" else wanted
+    rule = Rule(name="a", kind="severe", words=("fire",), group_by=(), **{setting: (named,)})  # type: ignore[arg-type]
+    item = replace(feed.sample(1, 1, negative=True), **{field: wanted})
+    assert Engine([rule]).series_keys(item) and not Engine([rule]).series_keys(replace(item, **{field: other}))
+    if field != "workspace":
+        (key,) = Engine([Rule(name="b", group_by=(field,))]).series_keys(item)
+        assert series_labels(key.series) == ((field, wanted),)
+
+
 def test_an_item_from_the_future_counts_as_now() -> None:
     now = feed.START + timedelta(minutes=5)
     item = replace(feed.sample(1, 1, negative=False), at=feed.START + timedelta(days=300))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import replace
+from datetime import timedelta
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from alerts.alert import Quote, fingerprint, incident
-from alerts.quotes import KEPT, MAX_CHARS, alike, clean, harmless, quote, remember
+from alerts.quotes import KEPT, MAX_CHARS, alike, clean, harmless, pick, quote, remember
 from tests import feed
 
 ANY = st.text(st.characters(codec=None, exclude_categories=()), max_size=400)
@@ -32,6 +33,24 @@ def test_clean_text_is_one_short_printable_line(text: str) -> None:
     assert not [c for c in out if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")]
     assert out == out.strip() == clean(out)
     out.encode()
+
+
+def test_no_mark_that_turns_or_hides_text_survives() -> None:
+    codes = [0xAD, 0x61C, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF]
+    marks = "".join(map(chr, codes))
+    assert clean("".join(f"a{mark}" for mark in marks)) == "a " * (len(marks) - 1) + "a"
+    assert clean("\N{ZERO WIDTH JOINER}".join("👩💻")) == "👩\N{ZERO WIDTH JOINER}💻", "some scripts and emoji need it"
+
+
+def test_quotes_shown_are_the_newest_with_one_of_each_source_and_language_first() -> None:
+    def one(number: int, source: str, language: str) -> Quote:
+        return Quote(feedback_id=f"{number}", source=source, language=language, text=f"said {number}",
+                     at=feed.START + timedelta(minutes=number))  # fmt: skip
+
+    held = (one(1, "mail", "ru"), one(2, "app", "uz"), *(one(number, "app", "en") for number in range(3, 9)))
+    assert [quote.text for quote in pick(held, 5)] == ["said 8", "said 7", "said 6", "said 2", "said 1"]
+    assert [quote.text for quote in pick(held, 2)] == ["said 8", "said 2"]
+    assert pick((), 5) == ()
 
 
 @given(text=ANY)
