@@ -41,14 +41,18 @@ def vary(row: Row, chance: random.Random) -> Row:
 
 
 def join(row: Row, other: Row) -> Row:
-    """Both texts as one, about the topics of both: feedback is often two sentences, of one mood."""
-    if row.text == other.text:
+    """Both texts as one, about the topics of both: feedback is often two sentences, of one mood.
+
+    `row` itself when both are the same, or topics are known of one of them only.
+    """
+    if row.text == other.text or (row.topics is None) != (other.topics is None):
         return row
     return replace(
         row,
         text=f"{row.text} {other.text}",
-        topics=(row.topics or frozenset()) | (other.topics or frozenset()),
-        urgent=bool(row.urgent or other.urgent),
+        topics=None if row.topics is None else row.topics | (other.topics or frozenset()),
+        urgent=None if row.urgent is None else row.urgent or bool(other.urgent),
+        lesson=None,
     )
 
 

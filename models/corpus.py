@@ -13,12 +13,16 @@ from models import preprocess, uzbek
 from models.classifier import SENTIMENTS, TOPICS, ModelError
 
 OWN: Final = "own"
+OWN_POST: Final = "own-post"
 LANGUAGES: Final = ("en", "ru", "uz", "uz-Cyrl", "tr", "de", "es", "fr", "it", "pt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One cleaned text and what is known of it: None where a source says nothing of that task."""
+    """One cleaned text and what is known of it: None where a source says nothing of that task.
+
+    `lesson`: the number of what a teacher thinks of it (`models.distil`), while a student learns.
+    """
 
     text: str
     language: str
@@ -26,10 +30,16 @@ class Row:
     sentiment: int | None = None
     topics: frozenset[str] | None = None
     urgent: bool | None = None
+    lesson: int | None = None
+
+
+NO_TOPIC: Final = "-"
 
 
 def sentences(folder: Path) -> Iterator[Row]:
     """Our own sentences: `<language>[-n].tsv`, columns topics, sentiment, urgent, text.
+
+    Topics NO_TOPIC: a post that is no feedback (source OWN_POST), of which only the sentiment is known.
 
     ModelError names the file and line of the first row that breaks the format.
     """
@@ -39,8 +49,8 @@ def sentences(folder: Path) -> Iterator[Row]:
             columns = line.split("\t")
             if len(columns) != 4:
                 raise ModelError(f"{path}:{number}: {len(columns)} columns, expected 4 separated by tabs")
-            topics = frozenset(columns[0].split(","))
-            if not topics <= set(TOPICS):
+            topics = None if columns[0] == NO_TOPIC else frozenset(columns[0].split(","))
+            if topics is not None and not topics <= set(TOPICS):
                 raise ModelError(f"{path}:{number}: unknown topic in {columns[0]!r}; known: {', '.join(TOPICS)}")
             if columns[1] not in SENTIMENTS:
                 raise ModelError(f"{path}:{number}: sentiment {columns[1]!r} is none of {', '.join(SENTIMENTS)}")
@@ -49,10 +59,10 @@ def sentences(folder: Path) -> Iterator[Row]:
             yield Row(
                 text=preprocess.clean(columns[3]),
                 language=language,
-                source=OWN,
+                source=OWN_POST if topics is None else OWN,
                 sentiment=SENTIMENTS.index(columns[1]),
                 topics=topics,
-                urgent=columns[2] == "1",
+                urgent=None if topics is None else columns[2] == "1",
             )
 
 

@@ -16,22 +16,29 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.backbone import PAD, Packed
-from models.graph import DOWN_RANGE, UP_RANGE
+from models.graph import DOWN_RANGE, QKV_RANGE, UP_RANGE
 
 HIDDEN: Final = -1e4
 DROPOUT: Final = 0.1
 
 
 class Saturate(torch.autograd.Function):  # type: ignore[misc]  # torch is not followed
-    """`clamp` whose gradient passes everywhere: rare outliers learn to come back, and it is cheap."""
+    """`clamp` whose gradient passes everywhere: rare outliers learn to come back, and it is cheap.
+
+    With `rounded`, also to the 256 values that int8 leaves of the range.
+    """
 
     @staticmethod
-    def forward(_: Any, x: Tensor, low: float, high: float) -> Tensor:
-        return x.clamp(low, high)
+    def forward(_: Any, x: Tensor, low: float, high: float, rounded: bool) -> Tensor:
+        x = x.clamp(low, high)
+        if not rounded:
+            return x
+        step = (high - low) / 255
+        return x.float().div_(step).round_().mul_(step).to(x.dtype)
 
     @staticmethod
-    def backward(_: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return gradient, None, None
+    def backward(_: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        return gradient, None, None, None
 
 
 class Noise(nn.Module):  # type: ignore[misc]  # torch is not followed
@@ -62,6 +69,7 @@ class Layer(nn.Module):  # type: ignore[misc]  # torch is not followed
         self.down = nn.Linear(intermediate, hidden)
         self.output_norm = nn.LayerNorm(hidden, epsilon)
         self.noise = Noise()
+        self.rounded = False
 
     def forward(self, x: Tensor, hidden_bias: Tensor) -> Tensor:
         """`x`: [batch, tokens, hidden]; `hidden_bias`: [batch, 1, tokens], 0 or, where nothing is to be seen, HIDDEN.
@@ -71,15 +79,21 @@ class Layer(nn.Module):  # type: ignore[misc]  # torch is not followed
         """
         batch, tokens, hidden = x.shape
         width = hidden // self.heads
-        qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width).permute(2, 0, 3, 1, 4)
+        rounded = self.rounded and self.training
+        qkv = (
+            self.qkv(Saturate.apply(x, *QKV_RANGE, rounded))
+            .view(batch, tokens, 3, self.heads, width)
+            .permute(2, 0, 3, 1, 4)
+        )
         query, key, value = (part.reshape(batch * self.heads, tokens, width) for part in qkv)
         bias = hidden_bias.repeat_interleave(self.heads, 0).to(query.dtype)
         scores = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=width**-0.5)
         mixed = torch.bmm(torch.softmax(scores, -1, dtype=query.dtype), value).view(batch, self.heads, tokens, width)
         mixed = self.out(mixed.transpose(1, 2).reshape(batch, tokens, hidden))
         x = self.attention_norm(x + self.noise(mixed))
-        wide = functional.gelu(self.up(Saturate.apply(x, *UP_RANGE)))
-        normed: Tensor = self.output_norm(x + self.noise(self.down(Saturate.apply(wide, *DOWN_RANGE))))
+        wide = functional.gelu(self.up(Saturate.apply(x, *UP_RANGE, rounded)))
+        narrow = self.down(Saturate.apply(wide, *DOWN_RANGE, rounded))
+        normed: Tensor = self.output_norm(x + self.noise(narrow))
         return normed
 
 
@@ -139,6 +153,24 @@ class Encoder(nn.Module):  # type: ignore[misc]  # torch is not followed
         """Let every dropout draw from here."""
         for layer in self.layers:
             layer.noise.draws = draws
+
+    def round_inputs(self) -> None:
+        """From now on, train with what int8 will leave of the inputs of its products."""
+        for layer in self.layers:
+            layer.rounded = True
+
+    def begin_from(self, other: Encoder, layers: Sequence[int]) -> None:
+        """Take over the parameters of `other`, of its layers those numbered `layers`."""
+        state = other.state_dict()
+        ours = {name: value for name, value in state.items() if not name.startswith("layers.")}
+        for mine, theirs in enumerate(layers):
+            old = f"layers.{theirs}."
+            ours |= {
+                f"layers.{mine}.{name.removeprefix(old)}": value
+                for name, value in state.items()
+                if name.startswith(old)
+            }
+        self.load_state_dict(ours)
 
     def forward(self, ids: Tensor) -> dict[str, Tensor]:
         """Logits by head, each [batch, outputs], and the `embedding`."""

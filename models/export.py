@@ -34,7 +34,7 @@ def padded(ids: Sequence[Sequence[int]]) -> NDArray[np.int64]:
 def ranges(model: Encoder, ids: Sequence[Sequence[int]]) -> dict[str, tuple[float, float]]:
     """What each linear layer reads over `ids`, by its name: the bounds of its int8 input.
 
-    The wide products get their training bounds, the others the extremes seen.
+    The outputs of attention get the extremes seen, the others the bounds that training kept them in.
     """
     found: dict[str, tuple[float, float]] = {}
 
@@ -52,7 +52,7 @@ def ranges(model: Encoder, ids: Sequence[Sequence[int]]) -> dict[str, tuple[floa
             model(torch.from_numpy(padded([ids[i] for i in batch])))
     for handle in handles:
         handle.remove()
-    fixed = {"up": graph.UP_RANGE, "down": graph.DOWN_RANGE}
+    fixed = {"qkv": graph.QKV_RANGE, "up": graph.UP_RANGE, "down": graph.DOWN_RANGE}
     return {name: fixed.get(name.rpartition(".")[2], bounds) for name, bounds in found.items()}
 
 

@@ -2,7 +2,6 @@
 
 One step sees a batch of texts of like length; each text trains the heads that its source has labels
 for. Sentences of ours say everything and are repeated most; noisy sources are thinned out (`REPEATS`).
-Embeddings stay frozen, so that languages with little data keep the places that pretraining gave them.
 
 A batch is shared out to replicas of the network that share its parameters, one thread each. On a machine
 with other work, that trained 6 times as fast as one network on two threads, whose every product waits
@@ -18,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,22 +27,25 @@ from torch import Tensor
 from torch.nn import functional
 
 from models import augment, backbone, corpus
-from models.backbone import PAD
+from models.backbone import PAD, Packed
 from models.classifier import TOPICS, ModelError
 from models.corpus import Row
+from models.distil import Lessons, distance
 from models.encoder import Encoder, from_packed
 
+ALL_LAYERS: Final = tuple(range(12))
 LAYERS: Final = tuple(range(6))
 HALVINGS: Final = (3,)
 HEADS: Final = {"sentiment": 3, "topics": len(TOPICS), "urgency": 1}
 # How often an epoch shows a row of each source, on average: by how clean and how near to feedback it is.
 REPEATS: Final[Mapping[str, float]] = {
     corpus.OWN: 5,
+    corpus.OWN_POST: 2,
     "xlm-t": 1.7,
     "rusentitweet": 1.1,
-    "uz-app": 2,
+    "uz-app": 3,
     "uz-uzum": 2.5,
-    "uz-app-mt": 0.3,
+    "uz-app-mt": 1,
     "uz-intensity": 0.08,
     "germeval": 0.4,
     "tweeteval": 0.7,
@@ -53,6 +55,7 @@ REPEATS: Final[Mapping[str, float]] = {
     "mams": 0.3,
 }
 MAX_TOKENS: Final = 64
+TEACHER, STUDENT = "teacher", "student"
 _BUCKET_BATCHES: Final = 40
 _IGNORE: Final = -100
 _JOINED: Final = 0.15
@@ -64,37 +67,63 @@ class Settings:
     """One training run.
 
     `rate`: of the uppermost layer; each one below learns at `decay` times the rate of the one above.
+    `teacher`: how many steps a teacher of all layers learns first, whose thoughts this network then learns, too; 0:
+    none.
     `minutes`, when given, ends the run early and lets the learning rate follow the clock, at the price of
-    repeatability. `start_from`: a checkpoint whose weights to begin with. `layers`: which of the backbone's
-    layers are taken, and `halvings`: before which of them neighbouring tokens become one, from `halve_from`
-    (a share of the run) on. `frozen_layers`: how many of the lowest stay as they are, and all that is below.
+    repeatability; a third of them are the teacher's. `layers`: which of the backbone's layers are taken, and
+    `halvings`: before which of them neighbouring tokens become one, from `halve_from` (a share of the run) on;
+    from `round_from` on, products read what int8 will leave them.
     """
 
-    steps: int = 8_000
+    steps: int = 10_000
+    teacher: int = 3_000
     batch: int = 32
     rate: float = 2.5e-4
     decay: float = 0.92
     head_rate: float = 1.5e-3
+    word_rate: float = 2.5e-4
     warmup: int = 100
     layers: Sequence[int] = LAYERS
     halvings: Sequence[int] = HALVINGS
-    halve_from: float = 0.5
-    frozen_layers: int = 0
+    halve_from: float = 0.3
+    round_from: float = 0.75
     seed: int = 1
     threads: int = 2
     minutes: float | None = None
-    start_from: Path | None = None
     save_every: int = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Where a run is. `loss` is the mean since the last report; `rate` in texts a second."""
+    """Where a run is, by its `stage` (TEACHER, STUDENT). `loss`: mean since the last report; `rate`: texts a second."""
 
+    stage: str
     step: int
     steps: int
     loss: float
     rate: float
+
+
+def of_teacher(settings: Settings) -> Settings:
+    """Of the teacher: all layers, every token, half the rate, since twice as many layers learn."""
+    minutes = settings.minutes and settings.minutes / 3
+    return replace(
+        settings,
+        steps=settings.teacher,
+        teacher=0,
+        rate=settings.rate / 2,
+        layers=ALL_LAYERS,
+        halvings=(),
+        round_from=1,
+        minutes=minutes,
+    )
+
+
+def tokenizer(packed: Packed, keep: Sequence[int]) -> Tokenizer:
+    """Cuts texts into the pieces `keep`, at most MAX_TOKENS."""
+    built = backbone.tokenizer(packed, keep)
+    built.enable_truncation(MAX_TOKENS)
+    return built
 
 
 def balance(rows: Sequence[Row]) -> dict[tuple[str, int], float]:
@@ -147,9 +176,9 @@ def batches(rows: Sequence[Row], size: int, seed: int) -> Iterator[list[Row]]:
             yield from cut
 
 
-def encode(tokenizer: Tokenizer, texts: Sequence[str], chance: random.Random | None = None) -> Tensor:
+def encode(cut: Tokenizer, texts: Sequence[str], chance: random.Random | None = None) -> Tensor:
     """Ids, int64 [texts, longest], padded on the right with PAD; with `chance`, some pieces are left out."""
-    pieces = [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
+    pieces = [encoding.ids for encoding in cut.encode_batch_fast(list(texts))]
     if chance:
         pieces = [
             [ids[0], *(i for i in ids[1:-1] if chance.random() >= _DROPPED), ids[-1]] if len(ids) > 6 else ids
@@ -159,11 +188,12 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], chance: random.Random | N
     return torch.tensor([ids + [PAD] * (longest - len(ids)) for ids in pieces])
 
 
-def loss_of(outputs: Mapping[str, Tensor], rows: Sequence[Row]) -> Tensor:
+def loss_of(outputs: Mapping[str, Tensor], rows: Sequence[Row], lessons: Lessons | None = None) -> Tensor:
     """The mean over rows of the losses of the heads that each row has labels for.
 
     Topics: binary cross-entropy makes each a probability of its own, cross-entropy across them ranks
-    them. A text with no urgency label counts as not urgent with a weight of 0.02.
+    them. A text with no urgency label counts as not urgent with a weight of 0.02. With `lessons`, as much
+    again for what a teacher thought of the rows (`distil.distance`).
     """
     sentiment = torch.tensor([_IGNORE if row.sentiment is None else row.sentiment for row in rows])
     total = functional.cross_entropy(
@@ -180,6 +210,8 @@ def loss_of(outputs: Mapping[str, Tensor], rows: Sequence[Row]) -> Tensor:
     total = total + functional.binary_cross_entropy_with_logits(
         outputs["urgency"][:, 0], urgent, weight=weight, reduction="sum"
     )
+    if lessons:
+        total = total + distance(outputs, [row.lesson for row in rows], lessons)
     return total / len(rows)
 
 
@@ -189,29 +221,28 @@ def fit(
     keep: Sequence[int],
     checkpoint: Path,
     settings: Settings,
+    teacher: Encoder | None = None,
+    lessons: Lessons | None = None,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> Encoder:
     """Train on `rows` over the pieces `keep`; goes on from `checkpoint` when it exists, and writes it.
 
-    ModelError when the checkpoint was made with other settings.
+    `teacher`: a network of all the backbone's layers, of which this one begins with `settings.layers`; `lessons`:
+    what it thinks of the rows, by their `lesson`. ModelError when the checkpoint was made with other settings.
     """
     torch.manual_seed(settings.seed)
     torch.set_flush_denormal(True)
     packed = backbone.read_packed(backbone.packed_path())
-    tokenizer = backbone.tokenizer(packed, keep)
-    tokenizer.enable_truncation(MAX_TOKENS)
+    cut = tokenizer(packed, keep)
     model = from_packed(packed, keep=keep, layers=settings.layers, heads=HEADS)
-    model.words.weight.requires_grad = False
-    if settings.frozen_layers:
-        for module in (model.positions, model.norm, *model.layers[: settings.frozen_layers]):
-            module.requires_grad_(False)
+    if teacher:
+        model.begin_from(teacher, settings.layers)
+    model.words.weight.requires_grad = settings.word_rate > 0
     groups, rates = _groups(model, settings)
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
     first, before = 0, 0.0
     if checkpoint.exists():
         first, before = _restore(checkpoint, model, optimizer, settings)
-    elif settings.start_from:
-        model.load_state_dict(torch.load(settings.start_from, weights_only=True)["model"])
     model.train()
     stream = batches(rows, settings.batch, settings.seed)
     for _ in range(first):
@@ -219,7 +250,7 @@ def fit(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     started, reported, losses, texts = time.monotonic() - before, time.monotonic(), [], 0
-    with Replicas(model, settings.threads) as replicas:
+    with Replicas(model, settings.threads, lessons) as replicas:
         for step in range(first, settings.steps):
             done = step / settings.steps
             if settings.minutes:
@@ -228,10 +259,12 @@ def fit(
                 break
             if done >= settings.halve_from:
                 replicas.halve(settings.halvings)
+            if done >= settings.round_from:
+                replicas.round_inputs()
             batch = next(stream)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * min(1.0, (step + 1) / settings.warmup) * max(0.01, 1 - done)
-            ids = encode(tokenizer, [row.text for row in batch], random.Random(f"{settings.seed}/{step}/pieces"))
+            ids = encode(cut, [row.text for row in batch], random.Random(f"{settings.seed}/{step}/pieces"))
             optimizer.zero_grad()
             losses.append(replicas.backward(ids, batch, settings.seed * settings.steps + step))
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -242,6 +275,7 @@ def fit(
                 _save(checkpoint, model, optimizer, settings, step + 1, now - started)
                 report(
                     Progress(
+                        stage=STUDENT if lessons else TEACHER,
                         step=step + 1,
                         steps=settings.steps,
                         loss=sum(losses) / len(losses),
@@ -259,7 +293,8 @@ def fit(
 class Replicas:
     """Copies of a network that share its parameters: each takes its part of a batch, on its own thread."""
 
-    def __init__(self, model: Encoder, count: int) -> None:
+    def __init__(self, model: Encoder, count: int, lessons: Lessons | None = None) -> None:
+        self._lessons = lessons
         self._models = [model]
         for _ in range(count - 1):
             copied = copy.deepcopy(model)
@@ -279,6 +314,11 @@ class Replicas:
         for model in self._models:
             model.halvings = tuple(halvings)
 
+    def round_inputs(self) -> None:
+        """See `Encoder.round_inputs`."""
+        for model in self._models:
+            model.round_inputs()
+
     def backward(self, ids: Tensor, rows: Sequence[Row], seed: int) -> float:
         """Leave the gradients of the batch's mean loss on the first network; the loss. `seed`: of dropout."""
         count = min(len(self._models), len(rows))
@@ -296,11 +336,11 @@ class Replicas:
                     theirs.grad = None
         return loss
 
-    @staticmethod
-    def _part(model: Encoder, ids: Tensor, rows: Sequence[Row], whole: int) -> float:
+    def _part(self, model: Encoder, ids: Tensor, rows: Sequence[Row], whole: int) -> float:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             outputs = model(ids)
-        loss = loss_of({name: value.float() for name, value in outputs.items()}, rows) * (len(rows) / whole)
+        known = {name: value.float() for name, value in outputs.items()}
+        loss = loss_of(known, rows, self._lessons) * (len(rows) / whole)
         loss.backward()
         return float(loss.detach())
 
@@ -309,21 +349,24 @@ def _groups(model: Encoder, settings: Settings) -> tuple[list[dict[str, Any]], l
     """Parameters for the optimizer and the rate of each group: heads, then layers from the top down."""
     groups: list[dict[str, Any]] = [{"params": list(model.heads.parameters())}]
     rates, rate = [settings.head_rate], settings.rate
-    for layer in reversed(model.layers[settings.frozen_layers :]):
+    if settings.word_rate:  # no decay: pieces that no text shows keep their place
+        groups.append({"params": [model.words.weight], "weight_decay": 0.0})
+        rates.append(settings.word_rate)
+    for layer in reversed(model.layers):
         groups.append({"params": list(layer.parameters())})
         rates.append(rate)
         rate *= settings.decay
-    if not settings.frozen_layers:
-        groups.append({"params": [*model.positions.parameters(), *model.norm.parameters()]})
-        rates.append(rate)
+    groups.append({"params": [*model.positions.parameters(), *model.norm.parameters()]})
+    rates.append(rate)
     return groups, rates
 
 
 def _signature(settings: Settings) -> str:
     return (
-        f"steps {settings.steps}, batch {settings.batch}, seed {settings.seed}, layers {tuple(settings.layers)}, "
-        f"halvings {tuple(settings.halvings)} from {settings.halve_from}, frozen {settings.frozen_layers}, "
-        f"rates {settings.rate} {settings.decay} {settings.head_rate}"
+        f"steps {settings.steps}, teacher {settings.teacher}, batch {settings.batch}, seed {settings.seed}, "
+        f"layers {tuple(settings.layers)}, halvings {tuple(settings.halvings)} from {settings.halve_from}, "
+        f"rounded from {settings.round_from}, "
+        f"rates {settings.rate} {settings.decay} {settings.head_rate} {settings.word_rate}"
     )
 
 

@@ -22,8 +22,9 @@ from onnx import TensorProto, helper, numpy_helper
 from models.backbone import PAD, Array
 
 EPSILON = 1e-12
-# What the two wide products may read. Left free, single channels reach 30 times the rest on single tokens, and
-# a scale that must hold them has no steps left for the others.
+# What the products may read. Left free, single channels reach 30 times the rest on single tokens, and a scale that
+# must hold them has no steps left for the others.
+QKV_RANGE = (-5.0, 7.0)
 UP_RANGE = (-8.0, 8.0)
 DOWN_RANGE = (-0.17, 6.0)
 Ranges = Mapping[str, tuple[float, float]]
@@ -186,6 +187,13 @@ def build(
     weight = make.node("Unsqueeze", weight, make.constant("last", np.array([2], np.int64)))
     view = make.view(weight)
 
+    def clipped(x: str, name: str, bounds: tuple[float, float]) -> str:
+        """Where fp32 has to clip what int8 saturates."""
+        if ranges is not None:
+            return x
+        low, high = (make.constant(f"{name}.{v}", np.array(v, np.float32)) for v in bounds)
+        return make.node("Clip", x, low, high)
+
     first = make.constant("first", np.array([0], np.int64))
     place = make.node("Slice", make.parameter("positions.weight"), first, view.tokens, first)
     x = make.norm(make.node("Add", make.words(ids), place), "norm", view)
@@ -194,18 +202,11 @@ def build(
         if number in halvings:
             x, weight = make.halved(x, weight, hidden)
             view = make.view(weight)
-        mixed = make.attention(x, f"{name}.qkv", view.mask, attention_heads)
+        mixed = make.attention(clipped(x, "qkv", QKV_RANGE), f"{name}.qkv", view.mask, attention_heads)
         x = make.node("Add", x, make.linear(mixed, f"{name}.out"))
         x = make.norm(x, f"{name}.attention_norm", view)
-        narrow = x
-        if ranges is None:
-            low, high = (make.constant(f"up.{v}", np.array(v, np.float32)) for v in UP_RANGE)
-            narrow = make.node("Clip", x, low, high)
-        wide = make.node("Gelu", make.linear(narrow, f"{name}.up"), domain=MICROSOFT)
-        if ranges is None:
-            low, high = (make.constant(f"down.{v}", np.array(v, np.float32)) for v in DOWN_RANGE)
-            wide = make.node("Clip", wide, low, high)
-        x = make.node("Add", x, make.linear(wide, f"{name}.down"))
+        wide = make.node("Gelu", make.linear(clipped(x, "up", UP_RANGE), f"{name}.up"), domain=MICROSOFT)
+        x = make.node("Add", x, make.linear(clipped(wide, "down", DOWN_RANGE), f"{name}.down"))
         x = make.norm(x, f"{name}.output_norm", view)
         if number == (layers - 1) // 2:
             make.mean(x, weight, MIDDLE)

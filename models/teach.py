@@ -49,7 +49,7 @@ def write(path: Path, wanted: Wanted, fitted: Fitted, model: OnnxClassifier) -> 
 
 
 def _sentences(folder: Path) -> list[Row]:
-    rows = list(corpus.sentences(folder))
+    rows = [row for row in corpus.sentences(folder) if row.topics is not None]
     if not rows:
         raise ModelError(f"{folder}: the sentences that come with Ovoz are missing; reinstall it")
     return rows

