@@ -6,7 +6,7 @@ from typing import Final
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from deploy.grafana.panels import bars, board, lines, number, rows, section, values_variable
+from deploy.grafana.panels import bars, board, lines, number, rows, runbook_link, section, values_variable
 
 UID: Final = "alert-desk"
 
@@ -45,11 +45,12 @@ def dashboard() -> Dashboard:
         number("Watchdog", "1 while the dead-man's switch fires: Prometheus evaluates and the way out works.", "none",
                'count(ALERTS{alertname="OvozWatchdog", alertstate="firing"}) or vector(0)', alarm=1, below=True)
         .span(12),
-        number("Pipeline alerts", "Firing now; each has a page in docs/runbooks.", "short",
+        number("Pipeline alerts", "Firing now; each has a runbook.", "short",
                f'count({pipeline[:-1]}, alertstate="firing"}}) or vector(0)', alarm=1).span(12),
-        rows("Pipeline alerts now", "Pending and firing; docs/runbooks/NAME.md says what to do.", "none",
+        rows("Pipeline alerts now", "Pending and firing; each links to what to do.", "none",
              f"sum by (alertname, severity, alertstate) ({pipeline}) or "
-             'sum by (alertname, severity, alertstate) (ALERTS{alertname="OvozWatchdog"})', ("Time", "Value")),
+             'sum by (alertname, severity, alertstate) (ALERTS{alertname="OvozWatchdog"})', ("Time", "Value"))
+        .data_links([runbook_link()]),
         bars("Longest without a word from a source", "A rule of the kind silence says which are too long.", "s",
              ("topk(10, time() - max by (source) (feedback_source_last_event_timestamp_seconds))", "{{source}}")),
     )  # fmt: skip

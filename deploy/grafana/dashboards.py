@@ -9,15 +9,18 @@ from typing import Final
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from deploy.grafana import alert_desk, health, voice
+from deploy.grafana import alert_desk, health, runbooks, voice
 
 FOLDER: Final = Path(__file__).parent / "dashboards"
+RUNBOOKS: Final = Path(__file__).parent / "runbooks"
 
 
 def files() -> Iterator[tuple[Path, str]]:
     """Each file that Grafana reads, and what is in it."""
     for module in (voice, alert_desk, health):
         yield FOLDER / f"{module.UID}.json", text(module.dashboard())
+    for name, made in runbooks.dashboards():
+        yield RUNBOOKS / f"{name}.json", text(made)
 
 
 def text(made: Dashboard) -> str:

@@ -43,6 +43,7 @@ from pipeline.demo.paint import SENTIMENT
 
 SOURCE: Final = DataSourceRef(type_val="prometheus", uid="${datasource}")
 TAG: Final = "ovoz"
+RUNBOOK_TAG: Final = "ovoz-runbook"
 
 Query = tuple[str, str]
 """A PromQL expression and the legend of its series."""
@@ -59,6 +60,9 @@ def board(title: str, uid: str, about: str, *, refresh: str = "10s", since: str 
     made.link(
         DashboardLink("Ovoz").type(DashboardLinkType.DASHBOARDS).tags([TAG]).as_dropdown(False).include_vars(True)
         .keep_time(True)
+    )  # fmt: skip
+    made.link(
+        DashboardLink("Runbooks").type(DashboardLinkType.DASHBOARDS).tags([RUNBOOK_TAG]).as_dropdown(True)
     )  # fmt: skip
     alerts = AnnotationQuery().name("Alerts about customers").datasource(SOURCE).enable(True).icon_color("red")
     alerts.expr("sum by (rule, topic, severity) (feedback_alert_active) > 0")
@@ -79,6 +83,11 @@ def window_variable() -> CustomVariable:
     """Which window of event time *now* means."""
     hour = VariableOption(text="1h", value="1h", selected=True)
     return CustomVariable("window").label("Now").values("5m,1h,24h").current(hour)
+
+
+def runbook_link() -> DashboardLink:
+    """From an alert of a table to its page (deploy.grafana.runbooks)."""
+    return DashboardLink("Runbook").type(DashboardLinkType.LINK).url("/d/${__data.fields.alertname}").target_blank(True)
 
 
 def quotes_variable() -> TextBoxVariable:

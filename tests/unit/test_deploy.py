@@ -279,7 +279,10 @@ def test_alerts_named_by_the_routes_exist() -> None:
 
 def test_dashboards_are_what_their_generator_makes() -> None:
     made = dict(runpy.run_path(str(DEPLOY / "grafana/dashboards.py"))["files"]())
-    assert {path.stem for path in made} == set(DASHBOARDS) == {board["uid"] for board in DASHBOARDS.values()}
+    boards = {path.stem for path in made if path.parent.name == "dashboards"}
+    assert boards == set(DASHBOARDS) == {board["uid"] for board in DASHBOARDS.values()}
+    there = set((DEPLOY / "grafana/dashboards").iterdir()) | set((DEPLOY / "grafana/runbooks").iterdir())
+    assert there == made.keys()
     assert {path: path.read_text("utf-8") for path in made} == made
 
 
@@ -290,6 +293,26 @@ def kept(ours: Any, theirs: Any) -> bool:
     if isinstance(ours, list) and isinstance(theirs, list):
         return len(ours) == len(theirs) and all(map(kept, ours, theirs))
     return bool(ours == theirs)
+
+
+def test_every_alert_about_the_pipeline_has_its_runbook_in_grafana_where_its_row_links_to() -> None:
+    (link,) = {
+        one["url"]
+        for panel in DASHBOARDS["alert-desk"]["panels"]
+        for one in panel.get("fieldConfig", {}).get("defaults", {}).get("links", ())
+    }
+    for group in RULES["groups"]:
+        for name in (rule["alert"] for rule in group["rules"] if "alert" in rule):
+            board = json.loads((DEPLOY / f"grafana/runbooks/{name}.json").read_text("utf-8"))
+            assert f"/d/{board['uid']}" == link.replace("${__data.fields.alertname}", name)
+            (panel,) = board["panels"]
+            content = panel["options"]["content"]
+            page = (ROOT / f"docs/runbooks/{name}.md").read_text("utf-8")
+            assert content.count("\n") > 8 and ".md)" not in content
+            assert re.sub(r"/d/(Ovoz\w+)", r"\1.md", content) in page
+            assert "$" not in content, "Grafana would take it for a variable"
+            kept_all = json.loads(JSONEncoder().encode(Dashboard.from_json(board)))
+            assert kept(board, kept_all)
 
 
 @pytest.mark.parametrize("board", DASHBOARDS.values(), ids=DASHBOARDS)
@@ -364,7 +387,8 @@ def test_dashboard_is_where_grafana_looks() -> None:
     provider = yaml.safe_load((DEPLOY / "grafana/provisioning/dashboards/ovoz.yml").read_text("utf-8"))
     source = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yml").read_text("utf-8"))
     mounts = dict(volume.split(":")[:2] for volume in SERVICES["grafana"]["volumes"])
-    assert provider["providers"][0]["options"]["path"] == mounts["./deploy/grafana/dashboards"]
+    paths = [one["options"]["path"] for one in provider["providers"]]
+    assert paths == [mounts["./deploy/grafana/dashboards"], mounts["./deploy/grafana/runbooks"]]
     assert source["datasources"][0]["url"] == "http://prometheus:9090" and "prometheus" in SERVICES
     assert "/d/voice-of-the-customer" in SERVICES["worker"]["environment"]["OVOZ_ALERTS_DASHBOARD_URL"]
 
