@@ -223,6 +223,15 @@ async def test_every_kind_of_rule_reaches_alertmanager_from_a_worker(
             notes = firing()[name]["annotations"]
             assert {"summary", "description", "since", "model", "query", "raw_total"} <= notes.keys(), name
             assert notes["model"].startswith("keyword@") and notes.get("quotes"), name
+        # What is told while a source is blind names it.
+        after = datetime.now(UTC)
+        text = "awful delivery our elevator stands in fire since noon"
+        late = feedback("late", source="severe", text=text, touchpoint="lift", created_at=after, received_at=after)
+        await asyncio.to_thread(plant.send, records([late]))
+        await until_async(lambda: any(one["labels"].get("touchpoint") == "lift" for one in peer.told), 20)
+        told_late = next(one for one in peer.told if one["labels"].get("touchpoint") == "lift")
+        assert told_late["annotations"]["blind_sources"] == "silence"
+        peer.told.remove(told_late)
         # One incident, one page, though the lease was renewed and numbers changed.
         assert sorted(one["labels"]["alertname"] for one in peer.told) == sorted(expected)
 
