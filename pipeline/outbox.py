@@ -23,6 +23,8 @@ from pipeline.store.read import reading
 log = logging.getLogger("ovoz.outbox")
 
 RETRY_S: Final = 2.0
+LONGEST_RETRY_S: Final = 30.0
+"""To services of others, pauses double until they are so long."""
 SURPRISE_S: Final = 30.0
 """Pause after a fault that no notifier should have, which may not go away by itself."""
 
@@ -48,6 +50,7 @@ class Outbox:
         self._workspaces = workspaces
         self._metrics = metrics
         self._stopped = False
+        self._failures = 0
         self._not_before_s = 0.0
 
     async def send_due(self) -> int:
@@ -61,11 +64,16 @@ class Outbox:
             if not pending:
                 return 0
             if self._receiver.sends != "again":
-                return await self._tell_each(pending)
+                sent = await self._tell_each(pending)
+                self._failures = 0
+                return sent
             await self._receiver.notifier.send([self._cautioned(alert) for alert, _ in pending], now)
             await loop.run_in_executor(None, self._delivered, pending, now)
         except Retryable as error:
-            self._retry(RETRY_S if error.retry_after_s is None else error.retry_after_s, str(error))
+            ours = self._receiver.sends == "again"
+            pause_s = RETRY_S if ours else min(RETRY_S * 2.0**self._failures, LONGEST_RETRY_S)
+            self._failures = min(self._failures + 1, 10)
+            self._retry(pause_s if error.retry_after_s is None else error.retry_after_s, str(error))
             return 0
         except Permanent as error:
             return await self._refused(error, pending, now)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -29,9 +30,11 @@ class Recorder:
     def __init__(self) -> None:
         self.fault: Exception | None = None
         self.told: list[str] = []
+        self.asked = 0
         self.notes: dict[str, str] = {}
 
     async def send(self, alerts: Sequence[Alert], now: datetime) -> None:
+        self.asked += 1
         if self.fault is not None:
             raise self.fault
         self.told += [alert.incident for alert in alerts]
@@ -60,6 +63,28 @@ async def test_no_fault_of_a_receiver_leaves_the_outbox(engine: sa.Engine, fault
     recorder.fault = None
     assert await outbox.send_due() == 0, "not at once"
     assert recorder.told == []
+
+
+@pytest.mark.parametrize(("sends", "pauses"), [("again", [2, 2, 2, 2, 2, 2]), ("once", [2, 4, 8, 16, 30, 30])])
+async def test_services_of_others_are_asked_ever_less_often_while_they_fail(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, sends: Any, pauses: list[int]
+) -> None:
+    recorder, clock = Recorder(), [1000.0]
+    recorder.fault = Retryable("away")
+    monkeypatch.setattr("pipeline.outbox.time.monotonic", lambda: clock[0])
+    outbox = Outbox(
+        engine, Receiver(notifier=recorder, sends=sends), lambda _: ["default"], WorkerMetrics(Labels(), lambda: None)
+    )
+    for pause in pauses:
+        before = recorder.asked
+        await outbox.send_due()
+        assert recorder.asked == before + 1
+        clock[0] += pause - 0.1
+        await outbox.send_due()
+        assert recorder.asked == before + 1, "not before its time"
+        clock[0] += 0.2
+    recorder.fault = None
+    assert await outbox.send_due() == 1 and len(recorder.told) == 1
 
 
 @pytest.mark.parametrize("everything", [False, True])
