@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import random
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -273,6 +275,25 @@ async def test_a_test_message_takes_both_ways_with_the_labels_of_its_rule_and_it
         assert heard.taken[1]["title"].startswith("Resolved: TEST")
     status, said = await run()
     assert status == 1 and "not taken" in said and "alertmanager: taken" in said, "one of two is not enough"
+
+
+def test_a_worker_shows_the_worst_quotes_to_who_knows_the_password_and_only_where_one_is_set(
+    broker: EmbeddedBroker, tmp_path: Path
+) -> None:
+    digest, now = hashlib.sha256(b"secret").hexdigest(), datetime.now(UTC)
+    texts = {"a": "terrible delivery by <b>nobody</b>", "b": "great delivery"}
+    with Plant(tmp_path, broker.bootstrap) as plant:
+        worker = plant.worker(more=f'quotes_token_sha256 = "{digest}"\n')
+        plain = plant.worker()
+        items = [feedback(name, text=text, created_at=now, received_at=now) for name, text in texts.items()]
+        plant.send(records(items))
+        until(lambda: worker.total("feedback_items") + plain.total("feedback_items") == 2, 40, worker.output)
+        assert worker.get("/quotes")[0] == 401 and plain.get("/quotes")[0] == 404
+        url = worker.url.replace("/metrics", "/quotes?window=5m&topic=delivery")
+        request = urllib.request.Request(url, headers={"Authorization": "Bearer secret"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            said = answer.read().decode()
+        assert "terrible delivery by &lt;b&gt;nobody&lt;/b&gt;" in said and "great" not in said
 
 
 WATCHED = """
