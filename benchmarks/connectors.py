@@ -80,13 +80,13 @@ async def chaos(kills: int, connectors: int, folder: Path, *, seed: int = 1, per
         environ = _secrets(services)
         config = _config(folder, broker.bootstrap, services, every="1s")
         log = folder / "run.log"
-        async with _Process(["ingest"], config, environ, log):
-            await _until(lambda: _with_cursor(folder) == connectors, "every cursor saved")
+        async with Process(["ingest"], config, environ, log):
+            await until(lambda: _with_cursor(folder) == connectors, "every cursor saved")
         flaky = asyncio.create_task(_flaky(services, chance, report))
         stack.callback(flaky.cancel)
         said: set[str] = set()
         for life in range(kills):
-            async with _Process(["ingest"], config, environ, log) as ingest:
+            async with Process(["ingest"], config, environ, log) as ingest:
                 await ingest.ready("intake on ")
                 _speak(services, life * per_life, per_life, said)
                 await asyncio.sleep(chance.uniform(0.0, 1.2))
@@ -95,12 +95,12 @@ async def chaos(kills: int, connectors: int, folder: Path, *, seed: int = 1, per
         flaky.cancel()
         for service in services:
             service.faults.clear()
-        worker = await stack.enter_async_context(_Process(["worker"], config, environ, log))
-        async with _Process(["ingest"], config, environ, log) as ingest:
+        worker = await stack.enter_async_context(Process(["worker"], config, environ, log))
+        async with Process(["ingest"], config, environ, log) as ingest:
             await worker.ready("metrics on ", started=False)
-            await _until(lambda: said <= set(_published(broker.bootstrap)), "every item in feedback.raw", fail=False)
+            await until(lambda: said <= set(_published(broker.bootstrap)), "every item in feedback.raw", fail=False)
             texts = _published(broker.bootstrap)
-            await _until(lambda: _counted(folder) >= len(set(texts)), "every item counted", fail=False)
+            await until(lambda: _counted(folder) >= len(set(texts)), "every item counted", fail=False)
             shown = await _metrics(await ingest.ready("intake on "))
         report.said, report.published = len(said), len(texts)
         report.missing = sorted(said - set(texts))
@@ -119,9 +119,9 @@ async def load(connectors: int, folder: Path, seconds: float = 30.0) -> Report:
         environ = _secrets(services)
         config = _config(folder, broker.bootstrap, [services[n % len(services)] for n in range(connectors)], every="5s")
         _speak(services, 0, 50, set())
-        async with _Process(["ingest"], config, environ, folder / "run.log") as ingest:
+        async with Process(["ingest"], config, environ, folder / "run.log") as ingest:
             await ingest.ready("intake on ")
-            await _until(lambda: _with_cursor(folder) == connectors, "every connector has its cursor")
+            await until(lambda: _with_cursor(folder) == connectors, "every connector has its cursor")
             process = psutil.Process(ingest.pid)
             before, asked, began = sum(process.cpu_times()[:2]), _asked(services), time.monotonic()
             while time.monotonic() - began < seconds:
@@ -134,7 +134,7 @@ async def load(connectors: int, folder: Path, seconds: float = 30.0) -> Report:
     return report
 
 
-class _Process:
+class Process:
     """`async with` one `ovoz` command; what it prints goes to a file."""
 
     def __init__(self, command: Sequence[str], config: Path, environ: Mapping[str, str], log: Path) -> None:
@@ -150,7 +150,7 @@ class _Process:
         assert self._process is not None
         return self._process.pid
 
-    async def __aenter__(self) -> _Process:
+    async def __aenter__(self) -> Process:
         with self._log.open("ab") as out:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command, stdout=out, stderr=out, env=self._environ
@@ -170,8 +170,13 @@ class _Process:
             found = next((line.partition(mark)[2] for line in lines if line.startswith(mark)), "")
             return bool(found) or not started
 
-        await _until(there, f"{self._command[3]} up")
+        await until(there, f"{self._command[3]} up")
         return found
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended by itself."""
+        return self._process is not None and self._process.returncode is not None
 
     def kill(self) -> None:
         """kill -9."""
@@ -231,7 +236,8 @@ async def _flaky(services: Sequence[Running], chance: random.Random, report: Rep
             report.faults += 1
 
 
-async def _until(holds: Any, what: str, *, fail: bool = True) -> None:
+async def until(holds: Any, what: str, *, fail: bool = True) -> None:
+    """Return when it holds; after PATIENCE_S fail with `what`, or return nevertheless."""
     deadline = time.monotonic() + PATIENCE_S
     while not await asyncio.to_thread(holds):
         if time.monotonic() > deadline:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from connectors.connector import Clock, Connector, Kind, Mode
 from connectors.option import read
+from connectors.pace import Rate
 from connectors.transport import Http
 
 # Name → module. A new connector is its module and its line here.
@@ -61,7 +62,8 @@ class Declaration:
     `cursor`: what resuming can and cannot bring back. `limits`: what the service does not give; `sample`
     where what it gives is a sample of what was said and not the stream of it. `every_s`: seconds between
     polls that the service's quota bears. `repeats_s`: for so long the service repeats a webhook's request that was
-    not taken. `source`: the vendor's own documentation.
+    not taken. `at_most`: documented rates that the service does not tell in its answers; requests keep them by
+    themselves. `source`: the vendor's own documentation.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Declaration:
     sample: bool = False
     every_s: float = 60.0
     repeats_s: float = 0.0
+    at_most: tuple[Rate, ...] = ()
 
 
 class UnknownConnector(LookupError):
@@ -97,14 +100,19 @@ def connector(
     sample: bool = False,
     every_s: float = 60.0,
     repeats_s: float = 0.0,
+    at_most: tuple[Rate, ...] = (),
 ) -> Callable[[type[Any]], type[Any]]:
     """Declare the class below: it is built as `cls(config, context)`."""
 
     def declare(cls: type[Any]) -> type[Any]:
+        def build(config: Any, context: Context) -> Connector:
+            made: Connector = cls(config, replace(context, http=context.http.keeping(at_most)))
+            return made
+
         _declared[name] = Declaration(
             name=name, title=title, kind=kind, channel=channel, modes=modes, cursor=cursor, limits=limits,
-            source=source, config=config, build=cls, sample=sample, every_s=every_s,
-            repeats_s=repeats_s,
+            source=source, config=config, build=build, sample=sample, every_s=every_s,
+            repeats_s=repeats_s, at_most=at_most,
         )  # fmt: skip
         return cls
 

@@ -6,9 +6,9 @@ import asyncio
 import json
 import re
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
@@ -18,6 +18,7 @@ import aiohttp
 
 from connectors.connector import Clock, Permanent, Quota, Retryable
 from connectors.fields import Unreadable
+from connectors.pace import Rate, Throttle, turn
 
 T = TypeVar("T")
 MAX_ANSWER_BYTES: Final = 32 * 2**20
@@ -75,12 +76,19 @@ class Limits:
 class Http:
     """Requests with a bound on time and size; every failure becomes a verdict.
 
-    `now` dates Retry-After and quotas. The session belongs to whoever made this.
+    `now` dates Retry-After and quotas. The session belongs to whoever made this. `throttles`: the documented rates
+    that requests keep, by waiting with `sleep`.
     """
 
     session: aiohttp.ClientSession
     now: Clock
     timeout_s: float = 30.0
+    throttles: tuple[Throttle, ...] = ()
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    def keeping(self, rates: Iterable[Rate]) -> Http:
+        """The same, for one connector whose service has these rates."""
+        return replace(self, throttles=tuple(map(Throttle, rates)))
 
     async def get(self, url: str, **named: Any) -> Answer:
         """See `request`."""
@@ -110,6 +118,8 @@ class Http:
         ask again after a 429 without Retry-After. Raises Retryable, Permanent.
         """
         where = place(method, url)
+        if wait_s := turn(self.throttles, url, where, self.now()):
+            await self.sleep(wait_s)
         try:
             async with asyncio.timeout(timeout_s or self.timeout_s):
                 async with self._open(method, url, params, headers, body, form, auth) as response:

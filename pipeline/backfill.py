@@ -132,10 +132,23 @@ async def _run(
             so_far.newest = max(filter(None, (so_far.newest, converted.last_event)), default=None)
             told(so_far)
 
-        store = ConnectorStore(
-            engine, holder=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}", lease=timedelta(seconds=60)
-        )
+        def held_up() -> None:
+            since = f"less than {lease.total_seconds():g} s ago"
+            so_far.waiting = f"waiting: another process does it, or was killed {since}"
+            told(so_far)
+
+        lease = timedelta(seconds=settings.ingest.lease_s)
+        holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        store = ConnectorStore(engine, holder=holder, lease=lease)
         stack.callback(store.release)
+
+        async def renew() -> None:
+            # A page may take longer than the lease: a spent quota, workers that are behind.
+            while True:
+                await asyncio.sleep(lease.total_seconds() / 3)
+                await keep(store.renew, now=_now())
+
+        stack.callback(asyncio.create_task(renew()).cancel)
         means = Means(
             sink=Sink(publisher, bus, topics.dead.name), store=store, keep=keep,
             redactor=Redactor(settings.privacy, key), now=_now, chance=random.random,
@@ -145,6 +158,7 @@ async def _run(
         follower = Follower(
             built, means, metrics, purpose=run.purpose, start=start, pacer=Pacer(BACKFILL_RESERVE),
             wait=Behind(settings.kafka, f"{settings.worker.group}-classify", so_far, told), told=note,
+            held_up=held_up,
         )  # fmt: skip
         return await _until_ended(follower, so_far)
 

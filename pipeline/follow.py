@@ -62,13 +62,14 @@ class Means:
     chance: Callable[[], float]
     fuse_share: float
     fuse_items: int
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
 class Follower:
     """Drives one Reader until it is cancelled or the service refuses it for good.
 
     `purpose`: LIVE, or the name of a backfill, which ends when it has everything. `follow`: whether streams stay
-    open. `progress` is told of each page that is safe.
+    open. `told` hears of each page that is safe, `held_up` that another process has the lease.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Follower:
         pacer: Pacer | None = None,
         wait: Callable[[], Awaitable[None]] | None = None,
         told: Callable[[Converted], None] = lambda _: None,
+        held_up: Callable[[], None] = lambda: None,
     ) -> None:
         if built.reader is None:
             raise ValueError(f"{built.table.name} does not ask its service for anything")
@@ -94,6 +96,7 @@ class Follower:
         self._pacer = pacer or Pacer()
         self._wait = wait
         self._told = told
+        self._held_up = held_up
         self._run = Run(source=built.origin.source, instance=built.origin.instance, purpose=purpose)
         self._name = f"{built.origin.source} {built.origin.instance!r}"
         modes = built.table.modes or built.declaration.modes
@@ -129,7 +132,8 @@ class Follower:
             if held is not None:
                 return held
             self._show("waiting")
-            await asyncio.sleep(1.0 + means.chance())
+            self._held_up()
+            await means.sleep(1.0 + means.chance())
 
     async def _steps(self) -> str:
         while True:
@@ -157,7 +161,7 @@ class Follower:
                 if self._backfill:
                     await self._save(state="done")
                     return "done"
-            await asyncio.sleep(pause_s)
+            await self._means.sleep(pause_s)
 
     async def _pass(self) -> float:
         """Everything that is new; seconds to wait before the next pass."""
@@ -175,7 +179,7 @@ class Follower:
                 if page.quota is not None:
                     self._metrics.set("quota_remaining", page.quota.remaining)
                 if rest := self._pacer.rest_s(page.quota, self._means.now()):
-                    await asyncio.sleep(rest)
+                    await self._means.sleep(rest)
                 if self._wait is not None:
                     await self._wait()
         self._failures = 0

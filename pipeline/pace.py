@@ -11,7 +11,8 @@ from connectors.connector import Quota
 
 FIRST_BACKOFF_S: Final = 1.0
 LONGEST_BACKOFF_S: Final = 300.0
-LONGEST_REST_S: Final = 3_600.0
+LONGEST_REST_S: Final = 86_400.0
+"""Quotas are renewed daily at the latest."""
 LIVE_RESERVE: Final = 0.0
 BACKFILL_RESERVE: Final = 0.5
 

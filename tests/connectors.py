@@ -75,8 +75,13 @@ async def bench(name: str, timeout_s: float = 2.0) -> AsyncIterator[Bench]:
         if isinstance(fake, OnBroker):
             fake.bootstrap = stack.enter_context(EmbeddedBroker()).bootstrap
         service = await stack.enter_async_context(Running(fake))
+        service.now = clock
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        context = Context(http=Http(session, clock, timeout_s), now=clock)
+        async def sleep(seconds: float) -> None:
+            """Time passes for connector and service alike."""
+            clock.at += timedelta(seconds=seconds)
+
+        context = Context(http=Http(session, clock, timeout_s, sleep=sleep), now=clock)
         table, secrets = service.table, fake.environment
         made = found.build(read(found.config, table, secrets), context)
         yield Bench(name, service, made, clock, context, table, secrets)

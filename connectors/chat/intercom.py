@@ -9,7 +9,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from connectors import hook, signature
-from connectors.connector import Cursor, Delivery, Item, Page, Rating, Request, Skipped, Turn, taken_back
+from connectors.connector import Cursor, Delivery, Item, Page, Quota, Rating, Request, Skipped, Turn, taken_back
 from connectors.fields import Fields, Unreadable, each, need, plain, skip
 from connectors.option import Secret, option
 from connectors.recent import Changed, Recent, changes, sift
@@ -82,18 +82,21 @@ class IntercomConnector:
             f"{self._config.base_url}/conversations/search",
             body={"query": wanted, "pagination": paging},
             headers=self._headers,
+            limits=LIMITS,
         )
         listed, following = answer.read(_listed)
         found, fresh = sift(recent, listed, _change)
         items: list[Item] = []
         skipped: list[Skipped] = []
+        left = quota(answer.headers, LIMITS, self._now())
         for entry in fresh:
             try:
                 key = Fields(entry, "conversation").key("id")
             except Unreadable as error:
                 skipped.append(skip(str(error), "conversations", entry))
                 continue
-            got, unread = await self._conversation(key)
+            got, unread, told = await self._conversation(key)
+            left = told or left
             items.extend(item for item in got if item.version >= recent.unread(key))
             skipped.extend(unread)
         return Changed(
@@ -101,14 +104,15 @@ class IntercomConnector:
             items=tuple(items),
             skipped=tuple(skipped),
             after=following,
-            quota=quota(answer.headers, LIMITS, self._now()),
+            quota=left,
         )
 
-    async def _conversation(self, key: str) -> tuple[tuple[Item, ...], tuple[Skipped, ...]]:
+    async def _conversation(self, key: str) -> tuple[tuple[Item, ...], tuple[Skipped, ...], Quota | None]:
         url = f"{self._config.base_url}/conversations/{quote(key, safe='', errors='replace')}"
-        answer = await self._http.get(url, headers=self._headers, expect=(404,))
+        answer = await self._http.get(url, headers=self._headers, expect=(404,), limits=LIMITS)
         # Deleted between the search and now.
-        return ((), ()) if answer.status == 404 else answer.read(parse)
+        items, skipped = ((), ()) if answer.status == 404 else answer.read(parse)
+        return items, skipped, quota(answer.headers, LIMITS, self._now())
 
     @property
     def _headers(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ from connectors.connector import Cursor, Delivery, Item, Page, Rating, Request, 
 from connectors.fields import Fields, Unreadable, each, need, skip
 from connectors.listing import next_link
 from connectors.option import Secret, option
+from connectors.pace import Rate
 from connectors.recent import FIRST, Recent
 from connectors.registry import Context, connector
 from connectors.timestamp import micros
@@ -56,6 +57,7 @@ class Zendesk:
     ),
     source="https://developer.zendesk.com/api-reference/ticketing/ticket-management/incremental_exports/",
     config=Zendesk,
+    at_most=(Rate(10, 60, "/incremental/"),),
 )
 class ZendeskConnector:
     """See the declaration."""

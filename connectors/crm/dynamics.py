@@ -25,6 +25,7 @@ from connectors.crm.ticket import Ticket, gone
 from connectors.fields import Fields, Unreadable, each, need
 from connectors.listing import next_link
 from connectors.option import Secret, option
+from connectors.pace import Rate
 from connectors.recent import FIRST
 from connectors.registry import Context, connector
 from connectors.timestamp import micros
@@ -76,6 +77,7 @@ class Dynamics:
     ),
     source="https://learn.microsoft.com/power-apps/developer/data-platform/use-change-tracking-synchronize-data-external-systems",
     config=Dynamics,
+    at_most=(Rate(6_000, 300, "/api/data/"),),
 )
 class DynamicsConnector:
     """See the declaration."""

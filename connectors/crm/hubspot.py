@@ -14,6 +14,7 @@ from connectors.crm.ticket import Ticket, gone
 from connectors.feedback import Fault
 from connectors.fields import Fields, Unreadable, each, need
 from connectors.option import Misconfigured, Secret, option
+from connectors.pace import Rate
 from connectors.recent import Changed, Recent, changes, sift
 from connectors.registry import Context, connector
 from connectors.surveys.score import Scale
@@ -65,6 +66,7 @@ class HubSpot:
     ),
     source="https://developers.hubspot.com/docs/api-reference/crm-tickets-v3/guide",
     config=HubSpot,
+    at_most=(Rate(4, 1, "/search"),),
     repeats_s=86_400.0,
 )
 class HubSpotConnector:

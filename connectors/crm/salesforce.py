@@ -16,7 +16,9 @@ from connectors.option import Secret, option
 from connectors.recent import FIRST, Changed, Recent, changes, sift
 from connectors.registry import Context, connector
 from connectors.timestamp import micros
+from connectors.transport import Answer, verdict
 
+_USED_UP: Final = b"REQUEST_LIMIT_EXCEEDED"
 LAG: Final = timedelta(minutes=10)
 BATCH: Final = 200
 LOG_REACH: Final = timedelta(days=14)
@@ -106,7 +108,7 @@ class SalesforceConnector:
         """Cases deleted since then, and up to when the log is known to be whole."""
         # Salesforce wants more than a minute between the two.
         begin = min(since, now - timedelta(minutes=2))
-        answer = await self._http.get(
+        answer = await self._get(
             f"{self._data}/sobjects/{self._config.object}/deleted/",
             params={"start": _iso(begin), "end": _iso(now)},
         )
@@ -116,16 +118,24 @@ class SalesforceConnector:
     async def _changed(self, start: datetime, recent: Recent, after: str | None) -> Changed:
         headers = {"Sforce-Query-Options": f"batchSize={BATCH}"}
         if after is None:
-            answer = await self._http.get(f"{self._data}/query", params={"q": self._query(start)}, headers=headers)
+            answer = await self._get(f"{self._data}/query", params={"q": self._query(start)}, headers=headers)
         else:
             link = next_link(self._config.base_url, after) or ""
-            answer = await self._http.get(link, headers=headers, expect=(400, 404))
+            answer = await self._get(link, headers=headers, expect=(400, 404))
             if answer.status >= 400:
                 raise Retryable(f"{answer.where}: the query's next page has expired; it begins anew")
         listed, following = answer.read(_listed)
         found, fresh = sift(recent, listed, _change)
         items, skipped = parse({"records": fresh}, text_fields=self._config.text_fields)
         return Changed(changes=found, items=items, skipped=skipped, after=following)
+
+    async def _get(self, url: str, *, expect: tuple[int, ...] = (), **named: Any) -> Answer:
+        """GET; a day's requests that are used up are a 403 like a missing permission, told by its code."""
+        answer = await self._http.get(url, expect=(*expect, 403), **named)
+        if answer.status == 403:
+            passing = (403,) if _USED_UP in answer.body else ()
+            raise verdict(403, answer.headers, answer.body, answer.where, now=self._now(), retryable=passing)
+        return answer
 
     def _query(self, start: datetime) -> str:
         kind = self._config.object

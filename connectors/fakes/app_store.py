@@ -11,10 +11,10 @@ from aiohttp import web
 
 from connectors.connector import Clock
 from connectors.fakes.fake import Said, Verb, unknown
+from connectors.fakes.limit import Limit
 from connectors.fakes.oauth import claims_of, in_time, pem_of, utc_now
 
 APP, ISSUER, KEY_ID = "682658836", "57246542-96fe-1a63-e053-0824d011072a", "2X9R4HXF34"
-HOUR_LIMIT = 3_500
 
 
 @cache
@@ -30,7 +30,7 @@ class FakeAppStore:
     def __init__(self) -> None:
         self.now: Clock = utc_now
         self._reviews: dict[str, dict[str, Any]] = {}
-        self._left = HOUR_LIMIT
+        self.limits = [Limit(3_500, 3_600, _too_many, _hour)]
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -79,9 +79,6 @@ class FakeAppStore:
         claims = claims_of(token, _key()[1], "ES256", "appstoreconnect-v1")
         if not claims or claims["iss"] != ISSUER or not in_time(claims, self.now(), 1_200):
             return _error(401, "NOT_AUTHORIZED", "Provide a properly configured and signed bearer token.")
-        self._left -= 1
-        if self._left < 0:
-            return _error(429, "RATE_LIMIT_EXCEEDED", "We've received too many requests for this API.")
         if refusal := unknown(request, "limit sort include cursor filter[rating] filter[territory]"):
             return refusal
         size, start = int(request.query.get("limit", "50")), int(request.query.get("cursor", "0"))
@@ -95,8 +92,15 @@ class FakeAppStore:
         }
         if start + size < len(order):
             answer["links"]["next"] = str(request.url.update_query(cursor=str(start + size)))
-        headers = {"X-Rate-Limit": f"user-hour-lim:{HOUR_LIMIT};user-hour-rem:{self._left};"}
-        return web.json_response(answer, headers=headers)
+        return web.json_response(answer)
+
+
+def _hour(limit: Limit, now: datetime) -> Mapping[str, str]:
+    return {"X-Rate-Limit": f"user-hour-lim:{limit.requests};user-hour-rem:{limit.left};"}
+
+
+def _too_many() -> web.Response:
+    return _error(429, "RATE_LIMIT_EXCEEDED", "We've received too many requests for this API.")
 
 
 def _error(status: int, code: str, detail: str) -> web.Response:

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from connectors.connector import Request
 from connectors.fakes.fake import Covered, Said, Verb
+from connectors.fakes.limit import Limit
 from connectors.fakes.oauth import TokenEndpoint
 
 TENANT = "00000000-0000-0000-0000-000000000000"
@@ -26,6 +27,7 @@ class FakeDynamics:
     covers: frozenset[Covered] = frozenset()
 
     def __init__(self) -> None:
+        self.limits = [Limit(6_000, 300, _too_many, path="/api/data/", told=True)]
         self.tracking = True
         self._cases: dict[str, dict[str, Any]] = {}
         self._changes: list[tuple[str, bool]] = []
@@ -134,6 +136,11 @@ class FakeDynamics:
             return refusal(401, "0x80072560", "The user is not a member of the organization.")
         found = self._cases.get(request.match_info["id"])
         return web.json_response(found) if found else refusal(404, "0x80040217", "Entity 'incident' does not exist")
+
+
+def _too_many() -> web.Response:
+    error = {"code": "0x80072322", "message": "Number of requests exceeded the limit of 6000 over 300 seconds."}
+    return web.json_response({"error": error}, status=429)
 
 
 def iso(at: datetime) -> str:

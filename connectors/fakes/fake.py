@@ -12,7 +12,9 @@ from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 from aiohttp import web
 
-from connectors.connector import Request
+from connectors.connector import Clock, Request
+from connectors.fakes.limit import Limit
+from connectors.fakes.oauth import utc_now
 
 Verb = Literal["edit", "delete", "expire", "since"]
 Covered = Literal["body", "time"]
@@ -107,6 +109,13 @@ class Serving(Protocol):
 
 
 @runtime_checkable
+class Limited(Protocol):
+    """A fake of a service whose limits are documented: they are kept over all that it serves."""
+
+    limits: Sequence[Limit]
+
+
+@runtime_checkable
 class OnBroker(Protocol):
     """A fake that lives on a Kafka broker: whoever opens it sets the broker's address before."""
 
@@ -157,12 +166,14 @@ HTML: Final = b"<!doctype html><html><body><h1>Service maintenance</h1></body></
 class Running:
     """`async with Running(fake) as service:` a fake on a free port of 127.0.0.1.
 
-    `faults` are taken one a request before the fake's own answer. `seen`: method and path of every request. `answers`:
-    the bodies of its latest own answers.
+    Each answer takes `delay_s`; limits go by `now`. `faults` are taken one a request before the fake's own answer.
+    `seen`: method and path of every request. `answers`: the bodies of its latest own answers.
     """
 
-    def __init__(self, fake: Fake) -> None:
+    def __init__(self, fake: Fake, *, delay_s: float = 0.0) -> None:
         self.fake = fake
+        self.delay_s = delay_s
+        self.now: Clock = utc_now
         self.faults: deque[Fault] = deque()
         self.seen: list[str] = []
         self.answers: deque[bytes] = deque(maxlen=100)
@@ -201,8 +212,17 @@ class Running:
         await self._count(1)
         self._open[id(request)] = request
         try:
+            if self.delay_s:
+                await asyncio.sleep(self.delay_s)
             if not self.faults:
-                answer = await handler(request)
+                now = self.now()
+                kept = self.fake.limits if isinstance(self.fake, Limited) else ()
+                counted = [limit for limit in kept if limit.path in request.path]
+                refusal = next((found for limit in counted if (found := limit.take(now))), None)
+                answer = refusal or await handler(request)
+                if not answer.prepared:
+                    for limit in counted:
+                        answer.headers.update(limit.headers(limit, now))
                 if isinstance(answer, web.Response) and isinstance(answer.body, bytes):
                     self.answers.append(answer.body)
                 return answer

@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from connectors.fakes.fake import Said, Verb, unknown
+from connectors.fakes.limit import Limit
 from connectors.fakes.oauth import TokenEndpoint
 
 LOCATION = "accounts/1234/locations/5678"
@@ -22,6 +23,7 @@ class FakeGoogleBusiness:
     can: frozenset[Verb] = frozenset({"edit", "since"})
 
     def __init__(self) -> None:
+        self.limits = [Limit(300, 60, _too_many, path="/reviews")]
         self._reviews: dict[str, dict[str, Any]] = {}
         self.tokens = TokenEndpoint("refresh_token", self._may)
 
@@ -90,6 +92,11 @@ class FakeGoogleBusiness:
         if start + size < len(order):
             answer["nextPageToken"] = str(start + size)
         return web.json_response(answer)
+
+
+def _too_many() -> web.Response:
+    error = {"code": 429, "message": "Quota exceeded for quota metric", "status": "RESOURCE_EXHAUSTED"}
+    return web.json_response({"error": error}, status=429)
 
 
 def _iso(at: datetime) -> str:

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from connectors.connector import Clock
 from connectors.fakes.fake import Said, Verb, unknown
+from connectors.fakes.limit import Limit
 from connectors.fakes.oauth import JWT_GRANT, TokenEndpoint, claims_of, in_time, pem_of, utc_now
 
 PACKAGE = "uz.example.app"
@@ -30,6 +31,7 @@ class FakeGooglePlay:
     can: frozenset[Verb] = frozenset({"edit", "since"})
 
     def __init__(self) -> None:
+        self.limits = [Limit(200, 3_600, _too_many, path="/reviews")]
         self.now: Clock = utc_now
         self._reviews: dict[str, dict[str, Any]] = {}
         self._url = ""
@@ -105,6 +107,11 @@ class FakeGooglePlay:
         if start + size < len(order):
             answer["tokenPagination"] = {"nextPageToken": str(start + size)}
         return web.json_response(answer)
+
+
+def _too_many() -> web.Response:
+    error = {"code": 429, "message": "Quota exceeded for quota metric", "status": "RESOURCE_EXHAUSTED"}
+    return web.json_response({"error": error}, status=429)
 
 
 def _seconds(review: Mapping[str, Any]) -> int:

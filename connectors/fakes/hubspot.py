@@ -14,6 +14,7 @@ from aiohttp import web
 
 from connectors.connector import Request
 from connectors.fakes.fake import Covered, Said, Verb
+from connectors.fakes.limit import Limit
 
 TOKEN = "pat-na1-hubspot-token"
 SECRET = "hubspot-client-secret"
@@ -26,6 +27,7 @@ class FakeHubSpot:
     covers: frozenset[Covered] = frozenset({"body", "time"})
 
     def __init__(self) -> None:
+        self.limits = [Limit(5, 1, _too_many, path="/search")]
         self.deepest = 10_000
         self.contacts: dict[str, str] = {}
         self._tickets: dict[str, dict[str, Any]] = {}
@@ -118,6 +120,10 @@ class FakeHubSpot:
         found = [shown(self._tickets[key], asked["properties"]) for key in wanted if key in self._tickets]
         status = 200 if len(found) == len(wanted) else 207
         return web.json_response({"status": "COMPLETE", "results": found}, status=status)
+
+
+def _too_many() -> web.Response:
+    return refusal(429, "RATE_LIMIT", "You have reached your secondly limit.")
 
 
 def iso(at: datetime) -> str:

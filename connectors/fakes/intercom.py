@@ -13,6 +13,7 @@ from aiohttp import web
 
 from connectors.connector import Request
 from connectors.fakes.fake import Covered, Handshake, Said, Verb
+from connectors.fakes.limit import Limit, told
 
 TOKEN = "intercom-token"
 SECRET = "intercom-client-secret"
@@ -25,6 +26,9 @@ class FakeIntercom:
     covers: frozenset[Covered] = frozenset({"body"})
 
     def __init__(self) -> None:
+        # Of the 10,000 a minute of an app Intercom gives a sixth every ten seconds.
+        headers = told("X-RateLimit-Remaining", "X-RateLimit-Reset", "epoch", "X-RateLimit-Limit")
+        self.limits = [Limit(1_666, 10, _too_many, headers)]
         self.conversations: dict[str, dict[str, Any]] = {}
         self.largest = 150
 
@@ -121,8 +125,7 @@ class FakeIntercom:
         more = {"page": 2, "starting_after": str(start + size)} if start + size < len(found) else None
         return web.json_response(
             {"type": "conversation.list", "conversations": page, "total_count": len(found),
-             "pages": {"type": "pages", "per_page": size, "total_pages": 1, "next": more}},
-            headers={"X-RateLimit-Remaining": "9990", "X-RateLimit-Reset": "1795608010"},
+             "pages": {"type": "pages", "per_page": size, "total_pages": 1, "next": more}}
         )  # fmt: skip
 
     async def _one(self, request: web.Request) -> web.Response:
@@ -130,6 +133,10 @@ class FakeIntercom:
             return no
         found = self.conversations.get(request.match_info["id"])
         return web.json_response(found) if found else refusal(404, "not_found", "Resource Not Found")
+
+
+def _too_many() -> web.Response:
+    return refusal(429, "rate_limit_exceeded", "Exceeded rate limit")
 
 
 def conversation(said: Said) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from html import escape
 from typing import Any
 
@@ -13,9 +13,10 @@ from aiohttp import web
 
 from connectors.connector import Clock
 from connectors.fakes.fake import Said, Verb, unknown
+from connectors.fakes.limit import Limit, told
 from connectors.fakes.oauth import utc_now
 
-TOKEN, TAG, WINDOW_LIMIT = "user-token", "ovoz", 300
+TOKEN, TAG = "user-token", "ovoz"
 
 
 class FakeMastodon:
@@ -32,7 +33,8 @@ class FakeMastodon:
         self.heartbeat_s = 0.05
         self.heartbeats = 0
         self.mute = False
-        self.left = WINDOW_LIMIT
+        names = ("X-RateLimit-Remaining", "X-RateLimit-Reset", "iso", "X-RateLimit-Limit")
+        self.limits = [Limit(300, 300, _refusal, told(*names), path="/api/v1/timelines")]
         self._statuses: dict[str, dict[str, Any]] = {}
         self._ids: dict[str, str] = {}
         self._streams: set[asyncio.Queue[bytes]] = set()
@@ -100,21 +102,13 @@ class FakeMastodon:
     async def _timeline(self, request: web.Request) -> web.Response:
         if refusal := self._refusal(request, "limit min_id max_id since_id local remote only_media any all none"):
             return refusal
-        self.left -= 1
-        headers = {
-            "X-RateLimit-Limit": str(WINDOW_LIMIT),
-            "X-RateLimit-Remaining": str(max(0, self.left)),
-            "X-RateLimit-Reset": _iso(self.now() + timedelta(minutes=5)),
-        }
-        if self.left < 0:
-            return web.json_response({"error": "Too many requests"}, status=429, headers=headers)
         size = min(40, int(request.query.get("limit", "20")))
         order = sorted(self._statuses.values(), key=lambda status: int(status["id"]))
         if "min_id" in request.query:
             shown = [status for status in order if int(status["id"]) > int(request.query["min_id"])][:size]
         else:
             shown = order[-size:]
-        return web.json_response(shown[::-1], headers=headers)
+        return web.json_response(shown[::-1])
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         if refusal := self._refusal(request, "tag"):
@@ -141,6 +135,10 @@ class FakeMastodon:
             return response
         finally:
             self._streams.discard(queue)
+
+
+def _refusal() -> web.Response:
+    return web.json_response({"error": "Too many requests"}, status=429)
 
 
 def _iso(at: datetime) -> str:

@@ -10,11 +10,12 @@ from typing import Any
 from aiohttp import web
 
 from connectors.fakes.fake import Said, Verb, unknown
+from connectors.fakes.limit import Limit, told
 from connectors.fakes.oauth import TokenEndpoint
 
 CLIENT, SECRET, SUBREDDIT = "p-jcoLKBynTLew", "reddit-secret", "uzbekistan"
 AGENT = "server:uz.example.ovoz:1.0 (by /u/example)"
-LISTED, MINUTE_LIMIT = 1_000, 100.0
+LISTED = 1_000
 
 
 class FakeReddit:
@@ -23,7 +24,12 @@ class FakeReddit:
     can: frozenset[Verb] = frozenset({"edit", "delete", "since"})
 
     def __init__(self) -> None:
-        self.left = MINUTE_LIMIT
+        left = told("x-ratelimit-remaining", "x-ratelimit-reset", "seconds")
+
+        def headers(limit: Limit, now: datetime) -> Mapping[str, str]:
+            return {**left(limit, now), "x-ratelimit-used": str(limit.used)}
+
+        self.limits = [Limit(100, 60, _too_many, headers, path="/r/")]
         self._comments: dict[str, dict[str, Any]] = {}
         self._posts: dict[str, dict[str, Any]] = {}
         self.tokens = TokenEndpoint("client_credentials", lambda form, basic: basic == (CLIENT, SECRET))
@@ -89,17 +95,9 @@ class FakeReddit:
 
     def _answer(self, request: web.Request, kind: str, things: list[dict[str, Any]], known: str) -> web.Response:
         if not re.match(r"\S+:\S+:\S+ \(by /u/\w+\)", request.headers.get("User-Agent", "")):
-            return web.json_response({"message": "Too Many Requests", "error": 429}, status=429)
+            return _too_many()
         if not self.tokens.knows(request):
             return web.json_response({"message": "Unauthorized", "error": 401}, status=401)
-        self.left -= 1
-        headers = {
-            "x-ratelimit-used": str(int(MINUTE_LIMIT - self.left)),
-            "x-ratelimit-remaining": str(max(0.0, self.left)),
-            "x-ratelimit-reset": "40",
-        }
-        if self.left < 0:
-            return web.json_response({"message": "Too Many Requests", "error": 429}, status=429, headers=headers)
         if refusal := unknown(request, f"limit before after count raw_json show {known}"):
             return refusal
         size = min(100, int(request.query.get("limit", "25")))
@@ -112,7 +110,11 @@ class FakeReddit:
         after = shown[-1]["name"] if start + size < len(order) else None
         children = [{"kind": kind, "data": thing} for thing in shown]
         data = {"after": after, "before": None, "dist": len(shown), "modhash": "", "children": children}
-        return web.json_response({"kind": "Listing", "data": data}, headers=headers)
+        return web.json_response({"kind": "Listing", "data": data})
+
+
+def _too_many() -> web.Response:
+    return web.json_response({"message": "Too Many Requests", "error": 429}, status=429)
 
 
 def _thing(said: Said, kind: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from connectors.fakes.fake import Said, Verb, unknown
+from connectors.fakes.limit import Limit
 from connectors.fakes.oauth import TokenEndpoint, utc_now
 
 CLIENT, SECRET = "3MVG9-key", "salesforce-secret"
@@ -26,6 +27,7 @@ class FakeSalesforce:
     can: frozenset[Verb] = frozenset({"edit", "delete", "since"})
 
     def __init__(self) -> None:
+        self.limits = [Limit(15_000, 86_400, _too_many, _usage, path="/services/data/")]
         self.queries: list[str] = []
         self.now: Callable[[], datetime] = utc_now
         self._cases: dict[str, dict[str, Any]] = {}
@@ -121,6 +123,14 @@ class FakeSalesforce:
             {"deletedRecords": found, "earliestDateAvailable": "2026-10-01T00:00:00.000+0000",
              "latestDateCovered": iso(end)}
         )  # fmt: skip
+
+
+def _usage(limit: Limit, now: datetime) -> Mapping[str, str]:
+    return {"Sforce-Limit-Info": f"api-usage={limit.used}/{limit.requests}"}
+
+
+def _too_many() -> web.Response:
+    return refusal(403, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.")
 
 
 def iso(at: datetime) -> str:

@@ -14,13 +14,14 @@ from aiohttp import web
 
 from connectors.connector import Request
 from connectors.fakes.fake import Covered, Handshake, Said, Verb, unknown
+from connectors.fakes.limit import Limit, told
 
 TOKEN = "surveymonkey-token"
 CLIENT = "yourClientId"
 SECRET = "surveymonkey-secret"
 SURVEY = "123456789"
 SCORE, WHY = "84829501", "84829502"
-HEADERS = {"X-Ratelimit-App-Global-Day-Remaining": "489", "X-Ratelimit-App-Global-Day-Reset": "43200"}
+APP = "X-Ratelimit-App-Global"
 
 
 class FakeSurveyMonkey:
@@ -30,6 +31,9 @@ class FakeSurveyMonkey:
     covers: frozenset[Covered] = frozenset({"body"})
 
     def __init__(self) -> None:
+        day = told(f"{APP}-Day-Remaining", f"{APP}-Day-Reset", "seconds", f"{APP}-Day-Limit")
+        minute = told(f"{APP}-Minute-Remaining", f"{APP}-Minute-Reset", "seconds", f"{APP}-Minute-Limit")
+        self.limits = [Limit(120, 60, _too_many, minute), Limit(500, 86_400, _too_many, day)]
         self._responses: dict[str, dict[str, Any]] = {}
 
     @property
@@ -121,13 +125,18 @@ class FakeSurveyMonkey:
             links["next"] = str(request.url.update_query(page=page + 1))
         listed = found[(page - 1) * size : page * size]
         answer = {"data": listed, "per_page": size, "page": page, "total": len(found), "links": links}
-        return web.json_response(answer, headers=HEADERS)
+        return web.json_response(answer)
 
     async def _one(self, request: web.Request) -> web.Response:
         if no := self._refusal(request) or unknown(request, "simple"):
             return no
         found = self._responses.get(request.match_info["id"])
         return web.json_response(found) if found else refusal(404, "1020", "There was an error retrieving the response")
+
+
+def _too_many() -> web.Response:
+    error = {"id": "1040", "name": "Rate limit reached", "http_status_code": 429}
+    return web.json_response({"error": error}, status=429)
 
 
 def response(said: Said) -> dict[str, Any]:

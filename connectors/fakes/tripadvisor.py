@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from connectors.fakes.fake import Said, Verb, unknown
+from connectors.fakes.limit import Limit
 
 KEY, LOCATION, SHOWN = "tripadvisor-key", "89575", 5
 
@@ -19,6 +20,7 @@ class FakeTripadvisor:
     can: frozenset[Verb] = frozenset()
 
     def __init__(self) -> None:
+        self.limits = [Limit(50, 1, _too_many)]
         self._reviews: dict[str, dict[str, Any]] = {}
 
     @property
@@ -74,3 +76,7 @@ class FakeTripadvisor:
             key=lambda review: (review["published_date"], review["id"]), reverse=True,
         )  # fmt: skip
         return web.json_response({"data": order[:SHOWN]})
+
+
+def _too_many() -> web.Response:
+    return web.json_response({"message": "Too Many Requests"}, status=429)

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from connectors.connector import Request
 from connectors.fakes.fake import Covered, Said, Verb, unknown
+from connectors.fakes.limit import Limit
 
 KEY = "trustpilot-key"
 HOOK = "hook-secret"
@@ -24,6 +25,7 @@ class FakeTrustpilot:
     covers: frozenset[Covered] = frozenset()
 
     def __init__(self) -> None:
+        self.limits = [Limit(833, 300, _too_many)]
         self._reviews: dict[str, dict[str, Any]] = {}
 
     @property
@@ -108,3 +110,7 @@ class FakeTrustpilot:
             return refusal
         found = self._reviews.get(request.match_info["id"])
         return web.json_response(found if found else {"message": "Not found"}, status=200 if found else 404)
+
+
+def _too_many() -> web.Response:
+    return web.json_response({"message": "Too many requests", "errorCode": 429}, status=429)

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from connectors.connector import Request
 from connectors.fakes.fake import Covered, Said, Verb, unknown
+from connectors.fakes.limit import Limit
 
 TOKEN = "typeform-token"
 SECRET = "typeform-hook-secret"
@@ -27,6 +28,7 @@ class FakeTypeform:
     covers: frozenset[Covered] = frozenset({"body"})
 
     def __init__(self) -> None:
+        self.limits = [Limit(2, 1, _too_many)]
         self._responses: list[dict[str, Any]] = []
 
     @property
@@ -96,6 +98,10 @@ class FakeTypeform:
             tokens = [one["token"] for one in found]
             found = found[tokens.index(query["before"]) + 1 :] if query["before"] in tokens else []
         return web.json_response({"total_items": len(found), "page_count": 1, "items": found[:size]})
+
+
+def _too_many() -> web.Response:
+    return web.json_response({"code": "TOO_MANY_REQUESTS", "description": "Too many requests"}, status=429)
 
 
 def response(said: Said) -> dict[str, Any]:

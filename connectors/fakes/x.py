@@ -15,10 +15,11 @@ from aiohttp import web
 
 from connectors.connector import Clock, Request
 from connectors.fakes.fake import Covered, Handshake, Said, Verb, unknown
+from connectors.fakes.limit import Limit, told
 from connectors.fakes.oauth import utc_now
 
 BEARER, SECRET, RULE, TAG = "x-bearer", "x-consumer-secret", "courier -is:retweet", "ovoz"
-EPOCH_MS, WINDOW_LIMIT = 1_288_834_974_657, 450
+EPOCH_MS = 1_288_834_974_657
 FIELDS = "tweet.fields expansions user.fields"
 
 
@@ -38,7 +39,11 @@ class FakeX:
         self.heartbeats = 0
         self.mute = False
         self.hidden = timedelta(0)
-        self.left = WINDOW_LIMIT
+        headers = told("x-rate-limit-remaining", "x-rate-limit-reset", "epoch", "x-rate-limit-limit")
+        self.limits = [
+            Limit(450, 900, _too_many, headers, path="/search/recent"),
+            Limit(50, 900, _too_many, headers, path="/search/stream"),
+        ]
         self.rules: dict[str, dict[str, str]] = {}
         self._posts: dict[str, dict[str, Any]] = {}
         self._ids: dict[str, str] = {}
@@ -143,14 +148,6 @@ class FakeX:
             request, f"query max_results start_time end_time since_id until_id next_token sort_order {FIELDS}"
         ):
             return refusal
-        self.left -= 1
-        headers = {
-            "x-rate-limit-limit": str(WINDOW_LIMIT),
-            "x-rate-limit-remaining": str(max(0, self.left)),
-            "x-rate-limit-reset": str(int((self.now() + timedelta(minutes=15)).timestamp())),
-        }
-        if self.left < 0:
-            return web.json_response({"title": "Too Many Requests", "status": 429}, status=429, headers=headers)
         size, begin = int(request.query.get("max_results", "10")), int(request.query.get("next_token", "0"))
         since = datetime.fromisoformat(request.query.get("start_time", "2000-01-01T00:00:00Z"))
         oldest = self.now() - timedelta(days=7)
@@ -169,7 +166,7 @@ class FakeX:
             answer |= {"data": shown, "includes": _users()}
         if begin + size < len(order):
             answer["meta"]["next_token"] = str(begin + size)
-        return web.json_response(answer, headers=headers)
+        return web.json_response(answer)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         if refusal := self._refusal(request, f"backfill_minutes {FIELDS}"):
@@ -198,6 +195,10 @@ class FakeX:
             return web.Response()
         finally:
             self._streams.discard(queue)
+
+
+def _too_many() -> web.Response:
+    return web.json_response({"title": "Too Many Requests", "status": 429}, status=429)
 
 
 def _post(id: str, text: str, at: datetime, before: list[str]) -> dict[str, Any]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from aiohttp import web
 
 from connectors.connector import Clock
 from connectors.fakes.fake import Said, Verb, unknown
+from connectors.fakes.limit import Limit
 from connectors.fakes.oauth import utc_now
 
 KEY, BUSINESS = "yelp-key", "chorsu-osh-markazi-toshkent"
-DAY_LIMIT, SHOWN, EXCERPT = 300, 3, 160
+SHOWN, EXCERPT = 3, 160
 
 
 class FakeYelp:
@@ -24,7 +25,7 @@ class FakeYelp:
     def __init__(self) -> None:
         self.now: Clock = utc_now
         self._reviews: dict[str, dict[str, Any]] = {}
-        self._left = DAY_LIMIT
+        self.limits = [Limit(300, 86_400, _used_up, self._headers, midnight=True)]
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -68,17 +69,19 @@ class FakeYelp:
             return refusal
         if request.query.get("sort_by", "yelp_sort") not in ("yelp_sort", "newest"):
             return web.json_response({"error": {"code": "VALIDATION_ERROR"}}, status=400)
-        self._left -= 1
-        midnight = (self.now() + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
-        headers = {
-            "RateLimit-DailyLimit": str(DAY_LIMIT),
-            "RateLimit-Remaining": str(max(0, self._left)),
-            "RateLimit-ResetTime": midnight.isoformat(),
-        }
-        if self._left < 0:
-            error = {"code": "ACCESS_LIMIT_REACHED", "description": "You've reached the access limit for this client."}
-            return web.json_response({"error": error}, status=429, headers=headers)
         # Yelp's own order is not documented; here it is the newest first.
         order = sorted(self._reviews.values(), key=lambda r: (r["time_created"], r["id"]), reverse=True)
         answer = {"reviews": order[:SHOWN], "total": len(order), "possible_languages": ["en"]}
-        return web.json_response(answer, headers=headers)
+        return web.json_response(answer)
+
+    def _headers(self, limit: Limit, now: datetime) -> Mapping[str, str]:
+        return {
+            "RateLimit-DailyLimit": str(limit.requests),
+            "RateLimit-Remaining": str(limit.left),
+            "RateLimit-ResetTime": limit.ends(now).isoformat(),
+        }
+
+
+def _used_up() -> web.Response:
+    error = {"code": "ACCESS_LIMIT_REACHED", "description": "You've reached the access limit for this client."}
+    return web.json_response({"error": error}, status=429)

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import hmac
 import json
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -15,6 +14,7 @@ from aiohttp import web
 
 from connectors.connector import Request
 from connectors.fakes.fake import Covered, Said, Verb, unknown
+from connectors.fakes.limit import Limit
 from connectors.fakes.oauth import utc_now
 
 EMAIL = "ovoz@acme.example"
@@ -25,7 +25,7 @@ CUSTOMER, AGENT = 20978392, 235323
 
 
 class FakeZendesk:
-    """See `fake.Fake`. `per_minute`: requests that the export takes. `largest`: tickets it gives at once.
+    """See `fake.Fake`. `largest`: tickets it gives at once.
     `own_clock`: it dates all changes itself."""
 
     can: frozenset[Verb] = frozenset({"edit", "delete", "since"})
@@ -34,9 +34,8 @@ class FakeZendesk:
 
     def __init__(self) -> None:
         self.now: Callable[[], datetime] = utc_now
-        self.per_minute = 10
+        self.limits = [Limit(10, 60, _too_many, path="/incremental/", told=True)]
         self.largest = 80
-        self._asked: deque[datetime] = deque()
         self._tickets: dict[str, dict[str, Any]] = {}
         self._audits: dict[str, list[dict[str, Any]]] = {}
 
@@ -131,11 +130,6 @@ class FakeZendesk:
         now = self.now()
         if no := self._refusal(request) or unknown(request, "start_time cursor per_page include exclude_deleted"):
             return no
-        while self._asked and (now - self._asked[0]).total_seconds() >= 60:
-            self._asked.popleft()
-        if len(self._asked) >= self.per_minute:
-            return web.json_response({"error": "TooManyRequests"}, status=429, headers={"Retry-After": "60"})
-        self._asked.append(now)
         size = min(int(request.query.get("per_page", 1_000)), self.largest)
         if "cursor" in request.query:
             after = tuple(map(int, base64.b64decode(request.query["cursor"]).decode().split("||")))
@@ -186,6 +180,10 @@ class FakeZendesk:
                 "links": {"next": str(request.url.origin()) + following if more else None},
             }
         )
+
+
+def _too_many() -> web.Response:
+    return web.json_response({"error": "TooManyRequests"}, status=429)
 
 
 def iso(at: datetime) -> str:

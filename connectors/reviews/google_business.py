@@ -13,6 +13,7 @@ from connectors.google import TOKEN_URL, asked
 from connectors.listing import Listed, Seen, newest_first
 from connectors.oauth import Authorized, refresh_token
 from connectors.option import Secret, option
+from connectors.pace import Rate
 from connectors.registry import Context, connector
 from connectors.timestamp import micros
 
@@ -50,6 +51,7 @@ class GoogleBusiness:
     ),
     source="https://developers.google.com/my-business/reference/rest/v4/accounts.locations.reviews/list",
     config=GoogleBusiness,
+    at_most=(Rate(300, 60, "/reviews"),),
     every_s=300.0,
 )
 class GoogleBusinessConnector:

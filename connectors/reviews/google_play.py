@@ -13,6 +13,7 @@ from connectors.google import TOKEN_URL, asked
 from connectors.listing import Listed, Seen, newest_first
 from connectors.oauth import Authorized, service_account
 from connectors.option import Secret, option
+from connectors.pace import Rate
 from connectors.registry import Context, connector
 from connectors.timestamp import micros
 
@@ -48,6 +49,7 @@ class GooglePlay:
     ),
     source="https://developers.google.com/android-publisher/reply-to-reviews",
     config=GooglePlay,
+    at_most=(Rate(200, 3_600, "/reviews"),),
     every_s=120.0,
 )
 class GooglePlayConnector:

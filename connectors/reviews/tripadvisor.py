@@ -11,6 +11,7 @@ from connectors.connector import Cursor, Item, Page, Permanent, Rating, Skipped
 from connectors.fields import Fields, each, need
 from connectors.listing import Listed, Seen, newest_first
 from connectors.option import Secret, option
+from connectors.pace import Rate
 from connectors.registry import Context, connector
 from connectors.timestamp import micros
 
@@ -40,6 +41,7 @@ class Tripadvisor:
     ),
     source="https://tripadvisor-content-api.readme.io/reference/getlocationreviews",
     config=Tripadvisor,
+    at_most=(Rate(50, 1),),
     sample=True,
     every_s=3_600.0,
 )

@@ -13,6 +13,7 @@ from connectors.connector import Cursor, Delivery, Item, Page, Rating, Refused, 
 from connectors.fields import Fields, each, need
 from connectors.listing import Listed, Seen, newest_first
 from connectors.option import Secret, option
+from connectors.pace import Rate
 from connectors.registry import Context, connector
 from connectors.timestamp import micros
 
@@ -47,6 +48,7 @@ class Trustpilot:
     ),
     source="https://developers.trustpilot.com",
     config=Trustpilot,
+    at_most=(Rate(833, 300),),
     every_s=120.0,
 )
 class TrustpilotConnector:

@@ -12,6 +12,7 @@ from connectors import hook, signature
 from connectors.connector import Cursor, Delivery, Item, Page, Request, Skipped
 from connectors.fields import Fields, Unreadable, each, need
 from connectors.option import Secret, option
+from connectors.pace import Rate
 from connectors.recent import Changed, Recent, changes, sift
 from connectors.registry import Context, connector
 from connectors.surveys.score import HELP, Answered, Scale, read_scales
@@ -60,6 +61,7 @@ class SurveyMonkey:
     ),
     source="https://api.surveymonkey.com/v3/docs",
     config=SurveyMonkey,
+    at_most=(Rate(120, 60),),
     every_s=300.0,
 )
 class SurveyMonkeyConnector:
@@ -91,7 +93,7 @@ class SurveyMonkeyConnector:
             "sort_by": "date_modified", "sort_order": "ASC", "status": "completed", "simple": "true",
             "per_page": PAGE, "page": number,
         }  # fmt: skip
-        answer = await self._http.get(f"{self._responses}/bulk", params=params, headers=self._headers)
+        answer = await self._http.get(f"{self._responses}/bulk", params=params, headers=self._headers, limits=LIMITS)
         listed, more = answer.read(_listed)
         found, fresh = sift(recent, listed, _change)
         items, skipped = self._parse({"data": fresh})

@@ -12,6 +12,7 @@ from connectors import hook, signature
 from connectors.connector import Cursor, Delivery, Item, Page, Refused, Request, Skipped
 from connectors.fields import Fields, Unreadable, each, need
 from connectors.option import Secret, option
+from connectors.pace import Rate
 from connectors.recent import Changed, Recent, changes, sift
 from connectors.registry import Context, connector
 from connectors.surveys.score import HELP, Answered, Scale, read_scales
@@ -57,6 +58,7 @@ class Typeform:
     ),
     source="https://www.typeform.com/developers/responses/",
     config=Typeform,
+    at_most=(Rate(2, 1),),
     every_s=120.0,
     repeats_s=36_000.0,
 )

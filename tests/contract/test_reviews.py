@@ -109,7 +109,7 @@ async def test_yelps_daily_limit_is_told_until_midnight_and_then_passes() -> Non
         (page,) = await read_all(at.connector, None)
         assert page.quota is not None and page.quota.remaining == 299
         assert page.quota.reset_at == NOW + timedelta(hours=12)
-        at.service.fake._left = 0  # type: ignore[attr-defined]
+        at.service.fake.limits[0].requests = 0  # type: ignore[attr-defined]
         with pytest.raises(Retryable, match="ACCESS_LIMIT_REACHED") as refused:
             await read_all(at.connector, None)
         assert refused.value.retry_after_s == 12 * 3_600

@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 
 from connectors.connector import MAX_CURSOR_BYTES, Item, Page, Permanent, Reader, Refused, Request, Retryable
-from connectors.fakes.fake import Fault, Said
+from connectors.fakes.fake import Fault, Limited, Said
 from connectors.fakes.reddit import FakeReddit
 from connectors.fakes.rss import FakeRss
 from connectors.fakes.x import FakeX
@@ -193,7 +193,7 @@ async def test_reddits_listing_that_ends_before_anything_known_leaves_a_gap() ->
         at.say(3)
         pages = await poll(at, None)
         assert isinstance(at.service.fake, FakeReddit)
-        at.service.fake.left = 1_000
+        at.service.fake.limits[0].requests = 1_000
         at.say(1_200, start=10)
         pages = await poll(at, pages[-1].cursor)
         (gap,) = [gap for page in pages for gap in page.gaps]
@@ -233,11 +233,11 @@ async def test_reddits_rate_is_told_and_a_refusal_says_when_to_come_again() -> N
         at.say(1)
         pages = await poll(at, None)
         quota = pages[-1].quota
-        assert quota is not None and (quota.remaining, quota.reset_at) == (98, NOW + timedelta(seconds=40))
-        fake.left = 0
+        assert quota is not None and (quota.remaining, quota.reset_at) == (98, NOW + timedelta(seconds=60))
+        fake.limits[0].requests = 0
         with pytest.raises(Retryable) as refused:
             await poll(at, None)
-        assert refused.value.retry_after_s == 40
+        assert refused.value.retry_after_s == 60
 
 
 @pytest.mark.parametrize("agent", ["ovoz", "Mozilla/5.0 (X11)", "server:x:1.0"])
@@ -272,7 +272,7 @@ async def test_mastodons_rate_is_told_and_a_refusal_says_when_to_come_again() ->
         at.say(1)
         (page,) = await poll(at, None)
         assert page.quota is not None and page.quota.remaining == 299
-        at.service.fake.left = 0  # type: ignore[attr-defined]
+        at.service.fake.limits[0].requests = 0  # type: ignore[attr-defined]
         with pytest.raises(Retryable) as refused:
             await poll(at, None)
         assert refused.value.retry_after_s == 300
@@ -393,7 +393,8 @@ async def test_xs_challenge_signs_nothing_that_could_be_a_delivery(token: str) -
 @pytest.mark.parametrize("name", ["rss", "reddit", "youtube", "mastodon", "x", "google_business", "trustpilot"])
 async def test_a_cursor_fits_into_its_place_however_much_was_said(name: str) -> None:
     async with bench(name, timeout_s=20) as at:
-        at.service.fake.left = 10_000  # type: ignore[attr-defined]
+        if isinstance(at.service.fake, Limited):
+            at.service.fake.limits[0].requests = 10_000
         at.say(950)
         assert isinstance(at.connector, Reader)
         pages = await read_all(at.connector, at.connector.since(NOW - timedelta(days=1)))

@@ -52,7 +52,7 @@ async def test_every_message_is_read_whatever_happens_in_between(
         assert isinstance(fake, FakeZendesk | FakeIntercom)
         fake.largest = largest
         if isinstance(fake, FakeZendesk):
-            fake.per_minute = 10_000
+            fake.limits[0].requests = 10_000
         assert isinstance(at.connector, Reader)
         cursor = at.connector.since(NOW - timedelta(hours=1))
         begun: dict[int, str] = {}
