@@ -126,8 +126,9 @@ are services that show some of what was said and not all of it. `ovoz connectors
 _INDEX_END: Final = """
 - **No gap and no double.** A cursor is saved only after the broker has what came before it; what comes twice counts
   once. A gap that no request can close is kept in the store (`gap`), counted, and marks the times it covers.
-- **Own pace.** `Retry-After` and quotas are honoured, rates that are only documented are kept, failures are waited out with full jitter, a refusal for good
-  (wrong credentials) stops that connector with one message while the others go on.
+- **Own pace.** `Retry-After` and quotas are honoured, rates that are only documented are kept, failures are waited
+  out with full jitter, a refusal for good (wrong credentials) stops that connector with one message while the others
+  go on.
 - **Webhooks** are mounted at `/v1/hooks/<name>`. Set `[ingest] public_url` where a proxy stands before them. They are
   answered only once the broker has what they brought; what takes longer than 2.5 s is answered 503, so that the
   service repeats it. Where nothing but the webhook brings what was said, a time in which no process was open to it
