@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from alerts.alert import Alert
     from alerts.rule import Rule
     from pipeline.settings import Settings
+
+T = TypeVar("T")
 
 
 @click.group("alerts", short_help="List, show, test, backtest and tune alerts.")
@@ -71,13 +74,14 @@ def list_(everything: bool, workspace: str | None, limit: int, as_json: bool, co
 @click.argument("incident")
 @with_config
 def show(incident: str, config: Path | None) -> int:
-    """Show one alert whole, with its quotes. INCIDENT may be the beginning of one.
+    """Show one alert whole, with its quotes, and who has been told of it. INCIDENT may be the beginning of one.
 
     \b
     Example:
         ovoz alerts show 3fa9
     """
-    found = [alert for alert in _read(settings_of(config)) if alert.incident.startswith(incident)]
+    settings = settings_of(config)
+    found = [alert for alert in _read(settings) if alert.incident.startswith(incident)]
     if not found:
         raise Failed(f"no incident begins with {incident!r}: see `ovoz alerts list --all`")
     if len(found) > 1:
@@ -93,6 +97,7 @@ def show(incident: str, config: Path | None) -> int:
         ("workspace", alert.workspace),
         *((f"label {name}", value) for name, value in alert.labels),
         *((name, value) for name, value in sorted(alert.annotations.items()) if name != "quotes"),
+        *((f"told {receiver}", said) for receiver, said in _told(settings, alert.incident)),
         *(
             (f"quote {number}", f"[{quote.source}, {quote.language}, {quote.at:%Y-%m-%d %H:%M}Z] {quote.text}")
             for number, quote in enumerate(alert.evidence, start=1)
@@ -185,6 +190,17 @@ async def _send(receivers: list[Any], alert: Alert) -> int:
 
 def _read(settings: Settings) -> list[Alert]:
     from pipeline.store import read
+
+    return _asked(settings, read.alerts)
+
+
+def _told(settings: Settings, incident: str) -> list[tuple[str, str]]:
+    from pipeline.store import incidents
+
+    return _asked(settings, lambda connection: incidents.told(connection, incident))
+
+
+def _asked(settings: Settings, question: Callable[[Any], T]) -> T:
     from pipeline.store.engine import connect, prepare
     from pipeline.store.read import reading
 
@@ -192,6 +208,6 @@ def _read(settings: Settings) -> list[Alert]:
     try:
         prepare(engine)
         with reading(engine) as connection:
-            return read.alerts(connection)
+            return question(connection)
     finally:
         engine.dispose()

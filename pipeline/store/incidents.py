@@ -15,7 +15,7 @@ from pipeline.store import connectors, memory, schema
 from pipeline.store.connectors import Missing
 from pipeline.store.engine import insert
 from pipeline.store.memory import Remembered
-from pipeline.store.rows import micros
+from pipeline.store.rows import micros, moment
 
 Pending = tuple[Alert, int]
 """An alert and the revision of it."""
@@ -182,6 +182,21 @@ def release(connection: sa.Connection, receiver: str, alert: Alert, claimed: Cla
     mine = sa.and_(table.c.incident == alert.incident, table.c.receiver == receiver)
     state = alert.state if claimed == "unfinished" else None
     connection.execute(table.update().where(mine).values(attempted_state=state, attempted_us=None))
+
+
+def told(connection: sa.Connection, incident: str) -> list[tuple[str, str]]:
+    """What each receiver has been told of an incident, in words, by its name."""
+    table, found = schema.delivery, []
+    query = sa.select(table).where(table.c.incident == incident).order_by(table.c.receiver)
+    for row in connection.execute(query):
+        at = f"at {moment(row.sent_us):%Y-%m-%d %H:%M:%S}Z"
+        said = f"{row.state}, revision {row.revision}, {at}" if row.state else "nothing yet"
+        if row.attempted_state and row.attempted_us:
+            said += f"; {row.attempted_state} is being sent since {moment(row.attempted_us):%H:%M:%S}Z"
+        elif row.attempted_state:
+            said += f"; {row.attempted_state} may have arrived"
+        found.append((row.receiver, said))
+    return found
 
 
 def _under_way(now: datetime) -> Any:

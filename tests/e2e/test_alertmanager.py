@@ -31,7 +31,7 @@ pytestmark = pytest.mark.prometheus
 
 LEASE_S = 2.0
 SAVES_S = 1
-"""How often Alertmanager saves whom it has told; the deployment's is 15 s."""
+"""How often Alertmanager saves whom it has told; the deployment's is 5 s."""
 
 
 def program() -> str:
