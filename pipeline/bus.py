@@ -299,7 +299,7 @@ def _creation(topic: Topic) -> dict[str, Any]:
         "replication_factor": topic.replication,
         "configs": {
             "retention.ms": str(topic.retention_hours * 3_600_000),
-            "cleanup.policy": "compact" if topic.compacted else "delete",
+            "cleanup.policy": "compact,delete" if topic.compacted else "delete",
             "max.message.bytes": str(MAX_RECORD_BYTES),
         },
     }

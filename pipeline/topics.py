@@ -19,7 +19,8 @@ from pipeline.settings import Kafka
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """One topic and the settings that it is created with. Of a compacted one the newest value of each key stays."""
+    """One topic and the settings that it is created with. Of a compacted one the newest value of each key stays,
+    for as long as it is retained."""
 
     name: str
     partitions: int

@@ -379,6 +379,7 @@ class Worker:
         await self._for_each_workspace(self._prune_one)
         age = timedelta(hours=self.settings.kafka.dead_retention_hours)
         await self._fold.write(self._store.prune_dead_letters, datetime.now(UTC) - age)
+        await self._fold.write(self._store.prune_incidents, datetime.now(UTC))
 
     def _ticking(self, connection: sa.Connection, times: dict[str, datetime]) -> dict[str, datetime]:
         """Without the workspaces where nothing can happen, so that many quiet ones cost nothing."""

@@ -184,6 +184,15 @@ def release(connection: sa.Connection, receiver: str, alert: Alert, claimed: Cla
     connection.execute(table.update().where(mine).values(attempted_state=state, attempted_us=None))
 
 
+def prune(connection: sa.Connection, before: datetime) -> int:
+    """Drop the incidents that ended before this moment, with the words that they quote: how many."""
+    alert, delivery = schema.alert, schema.delivery
+    past = sa.and_(alert.c.state == "resolved", alert.c.ends_us < micros(before))
+    of_past = delivery.c.incident.in_(sa.select(alert.c.incident).where(past))
+    connection.execute(sa.delete(delivery).where(of_past))
+    return int(connection.execute(sa.delete(alert).where(past)).rowcount)
+
+
 def told(connection: sa.Connection, incident: str) -> list[tuple[str, str]]:
     """What each receiver has been told of an incident, in words, by its name."""
     table, found = schema.delivery, []

@@ -285,6 +285,11 @@ class Store:
         with transaction(self._engine) as connection:
             return int(connection.execute(sa.delete(table).where(table.c.failed_us < micros(before))).rowcount)
 
+    def prune_incidents(self, now: datetime) -> int:
+        """Drop the incidents that ended before retention, with the words that they quote: how many."""
+        with transaction(self._engine) as connection:
+            return incidents.prune(connection, now - self._retention)
+
 
 def _lock(connection: sa.Connection, partition_of_scored: tuple[str, int]) -> None:
     log, partition = partition_of_scored

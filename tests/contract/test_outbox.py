@@ -18,7 +18,7 @@ from pipeline.store import incidents, schema
 from pipeline.store.connectors import ConnectorStore, Run
 from pipeline.store.read import reading
 from pipeline.store.transaction import Store
-from tests.store import LOG, NOW, arrival, opened, scored, store_on
+from tests.store import LOG, NOW, RETENTION, arrival, opened, scored, store_on
 
 RULE = Rule(name="grave", kind="severe", words=("fire",), resolve_after_s=600)
 PENDING = Rule(name="line", kind="threshold", min_items=2, share_above=0.5, window_s=3600, for_s=300)
@@ -104,6 +104,29 @@ def test_outside_of_working_hours_people_wait_and_programs_do_not(engine: sa.Eng
     assert ear.hears(NOW) == [("firing", 1)]
     assert people.hears(NOW) == [] and people.hears(NOW + timedelta(hours=2, minutes=59)) == []
     assert people.hears(NOW + timedelta(hours=3)) == [("firing", 1)]
+
+
+def test_incidents_leave_with_their_quotes_when_their_retention_ends_and_open_ones_stay(engine: sa.Engine) -> None:
+    store, ear = store_on(engine, rules=[RULE, PENDING]), Ear(engine, "mail")
+    fold(store, 0, fire("a"), scored("b"), scored("c"))
+    end(store, 0)
+    ear.hears(NOW)
+    end(store, 30)
+    ear.hears(NOW)
+
+    def rows() -> list[tuple[int, int]]:
+        with reading(engine) as connection:
+            tables = schema.alert, schema.delivery
+            return [tuple(connection.scalar(sa.select(sa.func.count()).select_from(one)) or 0 for one in tables)]
+
+    before = rows()
+    ended = NOW + timedelta(minutes=30)
+    assert store.prune_incidents(ended + RETENTION - timedelta(hours=1)) == 0 and rows() == before
+    assert store.prune_incidents(ended + RETENTION + timedelta(hours=1)) == 1
+    with reading(engine) as connection:
+        assert connection.scalars(sa.select(schema.alert.c.state)).all() == ["firing"]
+        told = connection.scalars(sa.select(schema.delivery.c.incident)).all()
+        assert set(told) <= set(connection.scalars(sa.select(schema.alert.c.incident)).all())
 
 
 def test_other_rules_end_the_alerts_of_those_that_are_gone_and_keep_what_the_rest_have_learned(

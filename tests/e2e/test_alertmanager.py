@@ -222,6 +222,7 @@ async def test_one_page_through_renewals_and_a_restart_then_the_end(peer: Peer, 
     assert peer.statuses() == ["firing", "resolved"]
 
 
+@pytest.mark.slow
 async def test_kill_9_pages_nobody_again_once_alertmanager_has_saved_whom_it_told(
     peer: Peer, notifier: AlertmanagerNotifier
 ) -> None:
@@ -240,6 +241,7 @@ async def test_kill_9_pages_nobody_again_once_alertmanager_has_saved_whom_it_tol
     await until(lambda: peer.statuses() == ["firing", "resolved"])
 
 
+@pytest.mark.slow
 async def test_two_alertmanagers_page_once_though_each_is_killed_with_nothing_saved(tmp_path: Path) -> None:
     program()
     ports = free_port(), free_port()

@@ -165,7 +165,7 @@ def test_topics_are_made_with_their_partitions_and_retention(kafka_bootstrap: st
                 found = client._client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name)])
                 assert f"'{hours * 3_600_000}'" in repr(found), found
             found = client._client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topics.alerts.name)])
-            assert "'compact'" in repr(found), found
+            assert "'compact,delete'" in repr(found), found
 
 
 @pytest.mark.kafka
