@@ -12,6 +12,8 @@ HOUR_S: Final = 3600.0
 DAY_S: Final = 86400.0
 WEEK_S: Final = 7 * DAY_S
 USUAL: Final = 0.25
+COPIES: Final = 200
+UNRECOGNISED: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +47,12 @@ class Incident:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """Event times in seconds, sorted, whether each item is negative, and when incidents begin."""
+    """Event times in seconds, sorted, whether each item is negative, whether it is known to be a copy, and when
+    incidents begin."""
 
     at_s: NDArray[np.float64]
     negative: NDArray[np.bool_]
+    copy: NDArray[np.bool_]
     begins_s: tuple[float, ...]
     days: int
 
@@ -80,11 +84,12 @@ def stream(world: World, days: int, seed: int, incident: Incident | None = None,
             during = (since_s >= 0) & (since_s < lasts_s)
             risen = np.minimum(since_s / (incident.ramp * 60), 1) if incident.ramp else 1.0
             odds = np.where(during, odds + (incident.share - odds) * risen, odds)
+    copy = np.zeros(at_s.size, bool)
     if world.brigades:
         for begin_s in dice.random(dice.poisson(world.brigades * days)) * (days * DAY_S - 600):
-            kept = dice.binomial(200, 0.05)
-            at_s = np.concatenate([at_s, begin_s + dice.random(kept) * 600])
-            odds = np.concatenate([odds, np.ones(kept)])
+            at_s = np.concatenate([at_s, begin_s + dice.random(COPIES) * 600])
+            odds = np.concatenate([odds, np.ones(COPIES)])
+            copy = np.concatenate([copy, dice.random(COPIES) >= UNRECOGNISED])
     order = np.argsort(at_s, kind="stable")
     negative = dice.random(at_s.size) < odds
-    return Stream(at_s=at_s[order], negative=negative[order], begins_s=tuple(begins), days=days)
+    return Stream(at_s=at_s[order], negative=negative[order], copy=copy[order], begins_s=tuple(begins), days=days)
