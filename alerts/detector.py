@@ -1,23 +1,28 @@
 """The kinds `spike` and `volume`: is a series worse, or busier, than its own usual?
 
-A *run* begins with an item that speaks for a change and goes on while the counts since then, negative and
-total, are better explained by a change than by the usual wandering (alerts.likelihood):
+Two statistics watch each series. A quick one, Page's CUSUM (1954) of r^2 against r^0.6 times the usual odds of a
+negative item (r: the rule's `odds_ratio`), says when a change would have begun: a *run* begins with an item that
+speaks for a change and ends when that CUSUM is back at 0, so that no good hour dilutes what follows. A careful
+one weighs the counts since then, negative and total (alerts.likelihood):
 
-    evidence = ln P(counts | the odds of a negative item are 3 or 6 times the usual ones)
-             - ln P(counts | as usual)                  1.5 and 3 times the rule's `odds_ratio`, 2
+    evidence = ln P(counts | the odds of a negative item are 1.25 r, 2 r or 3.2 r times the usual ones)
+             - ln P(counts | as usual)
 
-It ends where the evidence falls to 0. "As usual" is the average of two beta-binomial laws, since the share
-wanders: it is near what it was in the last hour, or, more likely the longer the run lasts (half after an
-hour), it was drawn anew around the usual share, which is learned (alerts.baseline). This is a CUSUM
-(Page 1954) with composite hypotheses, restarted at the likeliest beginning; counts alone are kept.
+"As usual" is the average of two beta-binomial laws, since the share wanders: it is near what it was in the last
+hour, or, more likely the longer the run lasts (half after an hour), it was drawn anew around the usual share,
+which is learned (alerts.baseline). Where hardly anybody complains, the gravest change is to one half.
+
+Of the copies that were recognised in the run (near-duplicates, which do not count), a tenth is taken off the
+negative items: so many of a campaign's may have slipped through.
 
 A rise in the number of items may help a `spike`: evidence from the number of items of the run against the
 expected, averaged with "it says nothing", is added, but at least half of what is needed must come from the
-share. A `volume` rule judges the number alone.
+share. How much the number wanders is itself a guess: the more it does, the less is made of it. A `volume` rule
+judges the number alone, and its runs end when the evidence falls to 0.
 
 When is it enough? By Ville's inequality a likelihood ratio of M, given what it was when we began to look,
 rises e^g times as high with a chance of at most e^-g, if all is as usual. We begin to look when the evidence
-passes START (3: most runs never do), and stake the time that such a run may answer for: a tenth of all time
+passes START (4: most runs never do), and stake the time that such a run may answer for: a tenth of all time
 not yet staked since the series began. With
 
     h = evidence then + ln(1 / (false_alarms_per_week * weeks staked))
@@ -47,9 +52,14 @@ from alerts.life import Life
 from alerts.likelihood import beta_binomial, either, helped, more_items, worse_share
 from alerts.rule import Rule
 
-MULTIPLES: Final = (1.5, 3.0)  # of the rule's odds ratio, both as likely; nearer ones make longer, diluted runs
+MULTIPLES: Final = (1.25, 2.0, 3.2)  # of the rule's odds ratio, all as likely
+EDGE: Final = 0.6  # powers of the odds ratio between which the quick CUSUM tells
+WORSE: Final = 2.0
 BUSIER: Final = (2.0, 4.0)  # times as many items as expected, where they help a spike
-START: Final = 3.0
+BUSIER_RULE: Final = (1.5, 3.0)  # of the ratio of a `volume` rule
+DOUBT: Final = 3.0  # of the shape by which a number wanders, where it helps a spike
+SLIPPED: Final = 0.1  # of recognised copies: so many are taken to have come unrecognised
+START: Final = 4.0
 STAKE: Final = 0.1
 OWN_PART: Final = 0.5  # of the evidence, that must come from the share
 UNNOTICED_S: Final = 900.0  # by which a run may begin after the share was drawn anew: that is what begins runs
@@ -67,7 +77,7 @@ class Run(NamedTuple):
 
     `expected`: items by the usual rate. `usual`, `strength`: of the share; `near`, `near_strength`: of the share
     of the last hour; `shape`: of the number. `evidence`: now, `peak`: at its highest. `need`: h; None
-    before START. `ease`: of recovery.
+    before START. `ease`: of recovery. `climb`: the quick CUSUM.
     """
 
     onset_s: float
@@ -83,6 +93,7 @@ class Run(NamedTuple):
     peak: float = 0.0
     need: float | None = None
     ease: float = 0.0
+    climb: float = 0.0
 
 
 class Memory(NamedTuple):
@@ -122,11 +133,14 @@ class Spike:
         else:
             expected = run.expected + baseline.hour.rate * gap_s / HOUR_S
             run = run._replace(negative=run.negative + counts, total=run.total + 1, expected=expected)
+        if run is not None and not open_:
+            climb = run.climb + self._step(run, rule, bad=counts)
+            run = run._replace(climb=climb) if climb > 0 else None
         if run is not None:
-            own, evidence = self._evidence(run, rule, baseline, at_s)
+            own, evidence = self._evidence(run, rule, baseline, at_s, life.copies)
             run = run._replace(evidence=evidence, peak=max(run.peak, evidence))
             if not open_:
-                if own <= 0 or at_s > run.onset_s + LONGEST_S:
+                if (self.by_number and own <= 0) or at_s > run.onset_s + LONGEST_S:
                     run = None
                 elif run.need is None and evidence >= START:
                     stake = STAKE * unstaked
@@ -186,10 +200,7 @@ class Spike:
             ],
             [hour.number, hour.negative, hour.items, hour.expected, hour.clean, hour.share, hour.rate],
             base64.b64encode(base.season).decode(),
-            run and [
-                run.onset_s, run.usual, run.strength, run.near, run.near_strength, run.shape, run.negative, run.total,
-                run.expected, run.evidence, run.peak, run.need, run.ease,
-            ],
+            run and list(run),
             memory.unstaked,
         ]  # fmt: skip
 
@@ -207,7 +218,7 @@ class Spike:
                           share=share, rate=rate),
                 season=base64.b64decode(table),
             ),
-            run=None if run is None else _run(*run),
+            run=None if run is None else Run(*run),
             unstaked=unstaked,
         )  # fmt: skip
 
@@ -222,19 +233,28 @@ class Spike:
             near_strength=strength + recent, shape=baseline.shape,
         )  # fmt: skip
 
-    def _evidence(self, run: Run, rule: Rule, baseline: Baseline, at_s: float) -> tuple[float, float]:
+    def _step(self, run: Run, rule: Rule, *, bad: bool) -> float:
+        """By how much the quick CUSUM rises with an item."""
+        odds, edge, worse = run.usual / (1 - run.usual), rule.odds_ratio**EDGE, rule.odds_ratio**WORSE
+        return (math.log(worse / edge) if bad else 0.0) - math.log((1 + worse * odds) / (1 + edge * odds))
+
+    def _evidence(self, run: Run, rule: Rule, baseline: Baseline, at_s: float, copies: int) -> tuple[float, float]:
         """What the share says, and what it says together with the number of items."""
+        slipped = min(SLIPPED * copies, run.negative) if copies else 0
+        negative, total = run.negative - slipped, run.total - slipped
         ratios = [rule.odds_ratio * multiple for multiple in MULTIPLES]
+        ratios[-1] = max(ratios[-1], 1 / run.usual - 1)
         redrawn = 1 - 0.5 ** min((at_s - run.onset_s + UNNOTICED_S) / HOUR_S, 30.0)
         as_usual = either(
-            beta_binomial(run.negative, run.total, run.usual, run.strength),
-            beta_binomial(run.negative, run.total, run.near, run.near_strength),
+            beta_binomial(negative, total, run.usual, run.strength),
+            beta_binomial(negative, total, run.near, run.near_strength),
             redrawn,
         )
-        own = worse_share(run.negative, run.total, run.usual, ratios) - as_usual
+        own = worse_share(negative, total, run.usual, ratios) - as_usual
         if own <= 0 or not baseline.knows_volume:
             return own, own
-        return own, own + helped(more_items(run.total - 1, run.expected, run.shape, BUSIER))
+        shape = run.shape * run.shape / (run.shape + DOUBT)
+        return own, own + helped(more_items(max(total - 1, 0), run.expected, shape, BUSIER))
 
     def _eased(
         self, run: Run, rule: Rule, baseline: Baseline, life: Life, *, held: bool, bad: bool, gap_s: float
@@ -269,8 +289,11 @@ class Volume(Spike):
     def _may_begin(self, baseline: Baseline, rule: Rule) -> bool:
         return baseline.knows_volume and super()._may_begin(baseline, rule)
 
-    def _evidence(self, run: Run, rule: Rule, baseline: Baseline, at_s: float) -> tuple[float, float]:
-        ratios = [rule.ratio * multiple for multiple in MULTIPLES]
+    def _step(self, run: Run, rule: Rule, *, bad: bool) -> float:
+        return 1.0  # The evidence itself says when the run is over.
+
+    def _evidence(self, run: Run, rule: Rule, baseline: Baseline, at_s: float, copies: int) -> tuple[float, float]:
+        ratios = [rule.ratio * multiple for multiple in BUSIER_RULE]
         found = more_items(run.total - 1, run.expected, run.shape, ratios)
         # The first item opens the run and says nothing; by the second we know.
         return (found if run.total > 1 else math.ulp(0.0)), found
@@ -283,14 +306,6 @@ class Volume(Spike):
         edge = rule.ratio**0.5
         says = math.log(edge / worse) + (worse - edge) * baseline.hour.rate * gap_s / HOUR_S
         return run._replace(ease=max(0.0, run.ease + says))
-
-
-def _run(*fields: Any) -> Run:
-    onset_s, usual, strength, near, near_strength, shape, negative, total, expected, evidence, peak, need, ease = fields
-    return Run(
-        onset_s=onset_s, usual=usual, strength=strength, near=near, near_strength=near_strength, shape=shape,
-        negative=negative, total=total, expected=expected, evidence=evidence, peak=peak, need=need, ease=ease,
-    )  # fmt: skip
 
 
 def weeks_by_chance(run: Run | None, rule: Rule) -> float:

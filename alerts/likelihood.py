@@ -16,7 +16,7 @@ _lgamma, _log, _exp = math.lgamma, math.log, math.exp
 _GREATEST = 300.0
 
 
-def beta_binomial(negative: int, total: int, mean: float, strength: float) -> float:
+def beta_binomial(negative: float, total: float, mean: float, strength: float) -> float:
     """ln P(these items in their order) when the share is beta distributed: `mean`, worth `strength` items."""
     bad, good = strength * mean, strength * (1 - mean)
     return (
@@ -25,7 +25,7 @@ def beta_binomial(negative: int, total: int, mean: float, strength: float) -> fl
     )  # fmt: skip
 
 
-def worse_share(negative: int, total: int, usual: float, ratios: Sequence[float]) -> float:
+def worse_share(negative: float, total: float, usual: float, ratios: Sequence[float]) -> float:
     """ln P(these items in their order) when the odds are one of `ratios` times the usual ones."""
     good, logs = total - negative, []
     for ratio in ratios:
@@ -34,7 +34,7 @@ def worse_share(negative: int, total: int, usual: float, ratios: Sequence[float]
     return mean_of(logs)
 
 
-def more_items(items: int, expected: float, shape: float, ratios: Sequence[float]) -> float:
+def more_items(items: float, expected: float, shape: float, ratios: Sequence[float]) -> float:
     """ln of the likelihood ratio of a number of items: one of `ratios` times the expected, against as usual.
 
     `shape`: of the gamma distribution, mean 1, by which the usual rate wanders; its variance is 1 / shape.

@@ -144,6 +144,32 @@ def test_a_rise_fires_once_with_counts_since_its_onset() -> None:
     assert 1 <= len(first.state.life.quotes) <= KEPT
 
 
+def test_a_young_series_pages_within_minutes_on_overwhelming_evidence() -> None:
+    good = [feed.sample(i, i / 10, negative=False) for i in range(200)]
+    _, changes = run([*good, *(feed.sample(1000 + i, 20 + i / 10, negative=True) for i in range(60))])
+    assert len(starts(changes)) == 1 and starts(changes)[0] <= 22 * 60
+    _, changes = run([*good, *(feed.sample(1000 + i, 20 + i / 10, negative=i % 10 == 0) for i in range(300))])
+    assert not changes
+
+
+def test_what_went_before_does_not_dilute_a_rise() -> None:
+    doubtful = [feed.sample(1000 + i, 40 + i / 10, negative=i % 10 < 4) for i in range(600)]
+    calm_after, changes = run(doubtful, calm(4000))
+    assert not changes
+    rise = [feed.sample(2000 + i, 400 + i / 10, negative=i % 10 < 7) for i in range(200)]
+    state, changes = run(rise, calm_after)
+    assert state.firing and (changes[0].state.life.onset_s or 0) >= feed.START.timestamp() + 399 * 60
+
+
+def test_copies_that_slipped_through_do_not_page_beside_those_that_were_recognised() -> None:
+    posts = [feed.sample(1000 + i, 40 + i / 20, negative=True) for i in range(400)]
+    posts = [item if i % 10 == 0 else replace(item, copy_of="first") for i, item in enumerate(posts)]
+    usual = [feed.sample(2000 + i, 40 + i, negative=i % 4 == 0) for i in range(20)]
+    brigade = sorted([*posts, *usual], key=lambda item: item.at)
+    assert not run(brigade, calm())[1]
+    assert run([item for item in brigade if not item.copy_of], calm())[1], "as many without a known copy do"
+
+
 def test_more_allowed_false_alarms_page_earlier() -> None:
     delays = []
     for allowed in (0.02, 0.2, 2.0):
