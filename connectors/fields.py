@@ -25,14 +25,21 @@ class Fields:
     """
 
     def __init__(self, value: object, where: str = "item") -> None:
-        if not isinstance(value, Mapping):
+        if type(value) is not dict and not isinstance(value, Mapping):
             raise Unreadable(f"{where} is {_kind(value)}, expected an object")
         self._value: Mapping[str, Any] = value
         self._where = where
 
+    @property
+    def whole(self) -> Mapping[str, Any]:
+        """The object itself."""
+        return self._value
+
     def get(self, path: str) -> Any:
         """The value at the path, or None where any step of it is missing or null. A number steps into a list."""
         found: Any = self._value
+        if "." not in path and type(found) is dict:
+            return found.get(path)
         for step in path.split("."):
             if isinstance(found, list) and step.isascii() and step.isdigit():
                 found = found[int(step[:9])] if int(step[:9]) < len(found) else None

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Final
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetSpec, TopicPartition
@@ -54,45 +55,47 @@ class Bus:
         Blocks while the topic's metadata is fetched. Raises BrokerAway when the broker cannot be reached.
         """
         with self._lock:
-            producer = self._connect()
-            futures: list[Future[tuple[int, int]]] = []
-            try:
-                for key, value in records:
-                    futures.append(_chain(producer.send(topic, key=key, value=value)))
-            except KafkaError as error:
-                self._forget()
-                raise BrokerAway(f"{self._kafka.bootstrap}: {error}") from error
-            return futures
+            return [_chain(sent) for sent in self._sent(topic, records)]
 
-    async def publish(self, topic: str, records: Sequence[tuple[bytes, bytes]]) -> list[tuple[int, int]]:
-        """Send the records and wait for all acknowledgements: (partition, offset) each, in order.
+    def _hand(self, topic: str, records: Iterable[tuple[bytes, bytes]], finished: Callable[[Any], None]) -> None:
+        with self._lock:
+            for sent in self._sent(topic, records):
+                sent.add_both(finished)
+
+    def _sent(self, topic: str, records: Iterable[tuple[bytes, bytes]]) -> Iterator[Any]:
+        producer = self._connect()
+        try:
+            for key, value in records:
+                yield producer.send(topic, key=key, value=value)
+        except KafkaError as error:
+            self._forget()
+            raise BrokerAway(f"{self._kafka.bootstrap}: {error}") from error
+
+    async def publish(self, topic: str, records: Sequence[tuple[bytes, bytes]]) -> None:
+        """Send the records and return once the broker has acknowledged all of them.
 
         Raises BrokerAway when any is not acknowledged in time.
         """
         loop = asyncio.get_running_loop()
-        futures = await loop.run_in_executor(self._sender, self.send, topic, records)
-        done = loop.create_future()
-        left = len(futures)
+        done, outcomes = loop.create_future(), list[Any]()
 
         def arrived() -> None:
             if not done.done():
                 done.set_result(None)
 
-        def finished(_: object) -> None:
-            nonlocal left
-            with count_lock:
-                left -= 1
-                last = left == 0
-            if last:
-                loop.call_soon_threadsafe(arrived)
+        def finished(outcome: Any) -> None:
+            outcomes.append(outcome)
+            if len(outcomes) == len(records):
+                with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+                    loop.call_soon_threadsafe(arrived)
 
-        count_lock = threading.Lock()
-        if not futures:
-            return []
-        for future in futures:
-            future.add_done_callback(finished)
-        await done
-        return [future.result() for future in futures]
+        # One list for a batch: a future for each record would cost more than all else here.
+        await loop.run_in_executor(self._sender, self._hand, topic, records, finished)
+        if records:
+            await done
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise BrokerAway(f"not acknowledged: {outcome!r}")
 
     def ping(self) -> None:
         """Return when the broker answers. Raises BrokerAway."""

@@ -81,7 +81,7 @@ class SlackConnector:
         if kind != "event_callback":
             raise Refused(400, "body", "the body is no event of Slack's Events API")
         items, skipped = hook.understood(
-            lambda found: parse(found, staff=self._config.staff, channels=self._config.channels), hook.body(request)
+            lambda found: parse(found, staff=self._config.staff, channels=self._config.channels), told.whole
         )
         return Delivery(
             items=items,
