@@ -103,10 +103,19 @@ def _annotations(
 
 
 def _query(series: Labels) -> str:
-    """The same series for Prometheus: the last hour's items by sentiment."""
-    known = [(name, value) for name, value in series if name in ("topic", "source") and value]
-    matchers = ",".join([*(f"{name}={json.dumps(value)}" for name, value in known), 'window="1h"'])
-    return f"sum by (sentiment) (feedback_window_items{{{matchers}}})"
+    """The same series for Prometheus: the last hour's items by sentiment.
+
+    Metrics know topic and source together, language and channel together, or the touchpoint; the customer never.
+    """
+    given = {name: f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in series if value}
+    spoken = [given[name] for name in ("language", "channel") if name in given]
+    heard = [given[name] for name in ("topic", "source") if name in given]
+    hour = 'window="1h"'
+    if spoken and not heard:
+        return f"sum by (sentiment) (feedback_language_items{{{','.join([*spoken, hour])}}})"
+    if "touchpoint" in given and not heard:
+        return f"sum by (sentiment) (increase(feedback_touchpoint_scored_total{{{given['touchpoint']}}}[1h]))"
+    return f"sum by (sentiment) (feedback_window_items{{{','.join([*heard, hour])}}})"
 
 
 def _copies(life: Life) -> str:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 import unicodedata
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from alerts.alert import Quote, fingerprint, incident
 from alerts.quotes import KEPT, MAX_CHARS, alike, clean, harmless, pick, quote, remember
+from alerts.wording import _query
+from pipeline.metrics import WORKER
 from tests import feed
 
 ANY = st.text(st.characters(codec=None, exclude_categories=()), max_size=400)
@@ -69,6 +74,30 @@ def test_harmless_text_reads_the_same() -> None:
 def test_long_text_is_cut_with_a_mark() -> None:
     assert clean("a" * 281) == "a" * 279 + "…"
     assert clean("a" * 280) == "a" * 280
+
+
+@pytest.mark.parametrize(
+    ("series", "metric"),
+    [
+        ((), "feedback_window_items"),
+        ((("customer", "acme"),), "feedback_window_items"),
+        ((("topic", "delivery"),), "feedback_window_items"),
+        ((("topic", "delivery"), ("touchpoint", "door"), ("language", "ru")), "feedback_window_items"),
+        ((("language", "ru"),), "feedback_language_items"),
+        ((("channel", "chat"), ("language", "uz-Cyrl")), "feedback_language_items"),
+        ((("touchpoint", 'the "door"\\'),), "feedback_touchpoint_scored_total"),
+    ],
+)
+def test_the_query_of_an_alert_names_a_metric_and_labels_that_a_worker_shows(
+    series: tuple[tuple[str, str], ...], metric: str
+) -> None:
+    query = _query(series)
+    (shown,) = [one for one in WORKER if one.name == metric]
+    asked = dict(re.findall(r'(\w+)=("(?:[^"\\\\]|\\\\.)*")', query))
+    assert metric in query and asked.keys() <= set(shown.labels) and "sentiment" in shown.labels
+    for name, value in series:
+        assert name not in asked or json.loads(asked[name]) == value
+    assert ("window" in asked) is ("window" in shown.labels)
 
 
 def test_alike_sees_through_numbers_case_and_marks() -> None:
