@@ -139,5 +139,11 @@ _INDEX_END: Final = """
 - **Several processes** may run the same settings: one at a time drives each connector (`[ingest] lease_s`), all take
   webhooks.
 
+- **Proved** on servers that others wrote: IMAP on Dovecot, Matrix on Synapse, Bluesky on its personal data server,
+  Kafka on Apache Kafka, feeds from a generator. All of them, also those, on imitations that keep the documented rules,
+  limits and signatures: `ovoz connectors test NAME --against-fake`. No server with Mastodon's API was found in PyPI,
+  npm or Debian 12 on 2026-11-25 (`takahe` on PyPI is another program; Mastodon, Pleroma and GoToSocial are not
+  packaged, and GoToSocial was not built from source); Mastodon.py reads and streams our imitation.
+
 [Writing one](writing-one.md) takes one file.
 """

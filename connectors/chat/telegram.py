@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from connectors import hook, signature
-from connectors.connector import Cursor, Delivery, Item, Page, Permanent, Request, Retryable, Skipped
+from connectors.connector import Cursor, Delivery, Gap, Item, Page, Permanent, Request, Retryable, Skipped
 from connectors.fields import Fields, Unreadable, each, need
 from connectors.option import Secret, option
 from connectors.registry import Context, connector
@@ -17,6 +17,8 @@ from connectors.transport import retry_after
 
 PAGE: Final = 100
 WAIT_S: Final = 50
+KEPT: Final = timedelta(hours=24)
+ASKED_S: Final = 600
 _UPDATES: Final = (
     "message", "edited_message", "business_message", "edited_business_message", "deleted_business_messages",
 )  # fmt: skip
@@ -46,7 +48,8 @@ class Telegram:
     modes=("poll", "stream", "webhook"),
     cursor="Number of the last update. Telegram forgets updates once the next ones are asked for, and after a day.",
     limits=(
-        "Updates older than 24 hours are gone: after a longer outage there is a gap. There is no history.",
+        "Updates older than 24 hours are gone: after a longer outage there is a gap, which is recorded. There is no "
+        "history.",
         "Reading works only while no webhook is set. To use the webhook, call setWebhook once with url, secret_token "
         f"and allowed_updates {list(_UPDATES)}.",
         "In groups a bot sees only commands and replies to it, unless its privacy mode is off.",
@@ -69,6 +72,7 @@ class TelegramConnector:
     async def pages(self, cursor: Cursor | None, *, follow: bool) -> AsyncIterator[Page]:
         """See `Reader.pages`. Asking with an offset makes Telegram forget what is below it."""
         last = int(cursor["update_id"]) if cursor else None
+        gaps = _forgotten(cursor, self._now())
         wait_s = 0
         while True:
             listed = await self._updates(last, wait_s)
@@ -79,13 +83,18 @@ class TelegramConnector:
             last = max((entry["update_id"] for entry in listed if _number(entry)), default=before)
             if listed and last <= before:
                 raise Retryable("Telegram gave updates again that were asked to be forgotten")
-            yield Page(items=items, skipped=skipped, cursor={"update_id": last})
+            yield Page(items=items, skipped=skipped, gaps=gaps, cursor={"update_id": last, "at": self._asked_at()})
+            gaps = ()
             if len(listed) < PAGE and not follow:
                 return
 
     def since(self, moment: datetime) -> Cursor:
         """See `Reader.since`."""
         raise Permanent("Telegram has no history: a bot sees what is written from now on, and the last 24 hours")
+
+    def _asked_at(self) -> int:
+        """When Telegram was last asked: to the last ten minutes, or a quiet bot would save a cursor at each look."""
+        return int(self._now().timestamp()) // ASKED_S * ASKED_S
 
     def _parse(self, answer: Any, now: datetime) -> tuple[tuple[Item, ...], tuple[Skipped, ...]]:
         return parse(answer, now, staff=self._config.staff, key=self._config.token.reveal())
@@ -124,6 +133,13 @@ class TelegramConnector:
         number = hook.understood(lambda body: body.key("update_id"), told)
         items, skipped = self._parse({"result": [hook.body(request)]}, request.received_at)
         return Delivery(items=items, skipped=skipped, delivery_id=number)
+
+
+def _forgotten(cursor: Cursor | None, now: datetime) -> tuple[Gap, ...]:
+    """What Telegram no longer keeps of the time since it was last asked."""
+    edge = now - KEPT
+    since = datetime.fromtimestamp(int((cursor or {}).get("at", now.timestamp())), UTC)
+    return (Gap(since=since, until=edge, reason="Telegram keeps updates for 24 hours"),) if since < edge else ()
 
 
 def parse(

@@ -427,3 +427,21 @@ LONG = "https://" + "a" * 2_050
 @pytest.mark.parametrize("link", ["javascript:alert(1)", "data:text/html,x", "https://", "//x", LONG])
 def test_a_link_that_is_no_address_on_the_web_is_left_out(link: str) -> None:
     assert Fields({"url": link}).link("url") is None
+
+
+async def test_an_outage_longer_than_telegram_keeps_updates_is_a_gap_once() -> None:
+    async with bench("telegram") as at:
+        at.say(1)
+        pages = await read_all(at.connector, None)
+        assert not [gap for page in pages for gap in page.gaps]
+        at.clock.at += timedelta(hours=23)
+        pages = await read_all(at.rebuilt(), pages[-1].cursor)
+        assert not [gap for page in pages for gap in page.gaps]
+        since = at.clock.at
+        at.clock.at += timedelta(hours=72)
+        pages = await read_all(at.rebuilt(), pages[-1].cursor)
+        (gap,) = [gap for page in pages for gap in page.gaps]
+        assert gap.until == at.clock.at - timedelta(hours=24)
+        assert timedelta(0) <= since - gap.since <= timedelta(minutes=10)
+        pages = await read_all(at.rebuilt(), pages[-1].cursor)
+        assert not [gap for page in pages for gap in page.gaps], "it is told once"
