@@ -58,7 +58,8 @@ class Stage:
     """One Faust app: which topics it reads, with which handler, in batches of what size.
 
     `handle(topic, messages)` returns once the batch is done for good; what it raises ends the process
-    with the batch unacknowledged. `assigned` hears of the partitions after every rebalance.
+    with the batch unacknowledged. `batches_at_once` are handled at a time: while one is written, the next is
+    computed. `assigned` hears of the partitions after every rebalance.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Stage:
     handle: Handler
     batch_items: int
     batch_wait_s: float
+    batches_at_once: int
     assigned: Callable[[dict[str, set[int]]], Awaitable[None]]
     acknowledge_own_generation: bool = True
     app: Any = None
@@ -145,23 +147,40 @@ def _attach(
     failed: Callable[[BaseException], None],
 ) -> None:
     async def agent(stream: Any) -> None:
-        async for events in stream.take_events(stage.batch_items, within=stage.batch_wait_s):
-            messages = [
-                Message(e.message.topic, e.message.partition, e.message.offset, e.message.key, e.message.value)
-                for e in events
-            ]
-            stage.processing[name] = len(messages)
-            try:
-                await stage.handle(name, messages)
-            except Exception as error:
-                # An exception that left the agent would acknowledge the batch: hold it until the process ends.
-                failed(error)
-                await asyncio.Event().wait()
-            finally:
-                stage.processing[name] = 0
-            for message in messages:
-                finished.add((message.topic, message.partition, message.offset))
-                stage.taken[message.topic, message.partition] = message.offset + 1
+        running: list[asyncio.Task[None]] = []
+        try:
+            # Not `take_events`, which would acknowledge a batch as soon as the next is asked for.
+            async for events in stream.noack_take(stage.batch_items, within=stage.batch_wait_s):
+                while len(running) >= stage.batches_at_once:
+                    await running.pop(0)
+                before = running[-1] if running else None
+                running.append(asyncio.ensure_future(work(stream, list(events), before)))
+        finally:
+            for task in running:
+                task.cancel()
+
+    async def work(stream: Any, events: list[Any], before: asyncio.Task[None] | None) -> None:
+        # Acknowledged in their order: the offset that is committed says that all below it is done.
+        messages = [
+            Message(e.message.topic, e.message.partition, e.message.offset, e.message.key, e.message.value)
+            for e in events
+        ]
+        stage.processing[name] = stage.processing.get(name, 0) + len(messages)
+        try:
+            await stage.handle(name, messages)
+        except Exception as error:
+            # What is not done must not be acknowledged, nor what comes after it: held until the process ends.
+            failed(error)
+            await asyncio.Event().wait()
+        finally:
+            stage.processing[name] -= len(messages)
+        if before is not None:
+            await before
+        for message in messages:
+            finished.add((message.topic, message.partition, message.offset))
+            stage.taken[message.topic, message.partition] = message.offset + 1
+        for event in events:
+            await stream.ack(event)
 
     topic = raw_topic(app, name, app.conf.topic_partitions)
     app.agent(topic, name=f"{stage.name}:{name}", concurrency=1)(agent)

@@ -76,7 +76,8 @@ class ClassifyStage:
         self._send = send
         self._logs = logs
         self._metrics = metrics
-        self._model = ThreadPoolExecutor(1, thread_name_prefix="model")
+        # Two batches at a time: while the last texts of one are computed, the next is read.
+        self._model = ThreadPoolExecutor(2, thread_name_prefix="model")
         self._fuse = Fuse(settings.worker.dead_letter_fuse_share, settings.worker.dead_letter_fuse_items)
 
     async def handle(self, topic: str, messages: Sequence[Message]) -> None:

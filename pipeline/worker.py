@@ -53,6 +53,10 @@ PRUNE_S: Final = 60.0
 LAG_S: Final = 2.0
 DELAY_S: Final = 0.1
 OUTBOX_S: Final = 0.25
+BATCHES_AT_ONCE: Final = {"classify": 2, "fold": 1}
+SWITCH_S: Final = 0.0005
+"""How long a thread keeps the interpreter while others wait. With Python's 5 ms, each batch of the model waits for so
+long when it is computed, and its core with it."""
 REVIEWS_AT_ONCE: Final = 500
 WINDOWS_S: Final = 1.0
 """For so long the sums of windows are shown again; totals are always those of the scrape."""
@@ -206,6 +210,7 @@ class Worker:
             handle=handle,
             batch_items=items,
             batch_wait_s=wait,
+            batches_at_once=BATCHES_AT_ONCE[name],
             assigned=on_assigned,
             acknowledge_own_generation=self._safeguards.acknowledge_own_generation,
         )
@@ -508,6 +513,7 @@ def run(settings: Settings, stage: str) -> int:
     A connection to Kafka that Faust cannot mend makes the process start itself again.
     """
     try:
+        sys.setswitchinterval(SWITCH_S)
         # Not asyncio.run, which waits for threads at its end, and those for a broker or database that is away.
         loop = asyncio.new_event_loop()
         status = loop.run_until_complete(_run(settings, stage))
