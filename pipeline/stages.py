@@ -127,8 +127,17 @@ class ClassifyStage:
 class FoldStage:
     """Commits batches of scored items and dead letters to the store; done when the transaction is."""
 
-    def __init__(self, settings: Settings, store: Store, logs: Logs, metrics: WorkerMetrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        logs: Logs,
+        metrics: WorkerMetrics,
+        turned: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`turned` is called once alerts have come into another status."""
         self._topics = Topics.of(settings.kafka)
+        self._turned = turned
         self._store = store
         self._logs = logs
         self._metrics = metrics
@@ -217,6 +226,8 @@ class FoldStage:
         for source in changes.late:
             metrics["feedback_late_items_total"].labels(metrics.source(source)).inc()
         metrics.turned(folded.transitions)
+        if folded.transitions:
+            self._turned()
         for letter in folded.dead:
             metrics.buried(letter.stage, letter.reason)
         for name, count in (

@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +18,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from alerts.engine import Engine
+from alerts.engine import Engine, Transition
 from models.classifier import Classifier, ModelError
 from pipeline import app as faust_app
 from pipeline import ledger, repair
@@ -40,7 +41,7 @@ from pipeline.store import read
 from pipeline.store.engine import StoreAway, StoreError, away, connect, prepare
 from pipeline.store.quotes import worst_lately
 from pipeline.store.read import Snapshot, reading
-from pipeline.store.transaction import Safeguards, Store
+from pipeline.store.transaction import PRUNE_ITEMS, Safeguards, Store
 from pipeline.topics import Topics, workspace_partition
 
 log = logging.getLogger("ovoz.worker")
@@ -52,7 +53,8 @@ BACKLOG_S: Final = 5.0
 PRUNE_S: Final = 60.0
 LAG_S: Final = 2.0
 DELAY_S: Final = 0.1
-OUTBOX_S: Final = 0.25
+OUTBOX_S: Final = 1.0
+"""Between looks for alerts whose time has come; one that changes is told at once."""
 BATCHES_AT_ONCE: Final = {"classify": 2, "fold": 1}
 SWITCH_S: Final = 0.0005
 """How long a thread keeps the interpreter while others wait. With Python's 5 ms, each batch of the model waits for so
@@ -96,7 +98,8 @@ class Worker:
             alert_max_age=timedelta(minutes=settings.alerts.max_age_minutes),
             safeguards=safeguards,
         )
-        self._fold = FoldStage(settings, self._store, self._logs, self._metrics)
+        self._fold = FoldStage(settings, self._store, self._logs, self._metrics, self._alerts_turned)
+        self._outboxes: list[asyncio.Event] = []
         self._classify: ClassifyStage | None = None
         self._apps: list[faust_app.Stage] = []
         self._waiting_for: str | None = "start"
@@ -167,7 +170,8 @@ class Worker:
             self._receivers = [*people(self.settings), *programs(self.settings)]
             for receiver in self._receivers:
                 outbox = Outbox(self._engine, receiver, self._workspaces, self._metrics, self._caution)
-                self._every(OUTBOX_S, outbox.send_due)
+                self._outboxes.append(asyncio.Event())
+                self._every(OUTBOX_S, outbox.send_due, self._outboxes[-1])
         if "classify" in self._stages and self._safeguards.ledger_repair:
             pause = min(5.0, max(0.5, self.settings.worker.repair_after_s / 4))
             self._every(pause, self._repair)
@@ -289,10 +293,15 @@ class Worker:
         except Exception as error:
             self._failed(error)
 
-    def _every(self, seconds: float, call: Callable[[], Awaitable[Any]]) -> None:
+    def _every(self, seconds: float, call: Callable[[], Awaitable[Any]], sooner: asyncio.Event | None = None) -> None:
+        """Call again and again, this long after the last time or as soon as the event is set."""
+
         async def forever() -> None:
+            wake = sooner or asyncio.Event()
             while True:
-                await asyncio.sleep(seconds)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(wake.wait(), seconds)
+                wake.clear()
                 try:
                     await call()
                 except (BrokerAway, StoreAway) as error:
@@ -343,9 +352,7 @@ class Worker:
 
     def _engine_of_rules(self) -> Engine:
         alerts = self.settings.alerts
-        return Engine(
-            self._rules.rules, dashboard_url=alerts.dashboard_url, prometheus_url=alerts.prometheus_url
-        )
+        return Engine(self._rules.rules, dashboard_url=alerts.dashboard_url, prometheus_url=alerts.prometheus_url)
 
     async def _measure_backlog(self) -> None:
         group = self.settings.worker.group
@@ -377,11 +384,23 @@ class Worker:
         delay = time.perf_counter() - before - 0.05
         self._metrics["feedback_event_loop_delay_seconds"].observe(max(0.0, delay))
 
+    def _alerts_turned(self) -> None:
+        for event in self._outboxes:
+            event.set()
+
     async def _tick(self) -> None:
-        await self._for_each_workspace(self._tick_one, self._ticking)
+        turned: list[Transition] = []
+        await self._for_each_workspace(partial(self._tick_one, turned), self._ticking)
+        if turned:
+            self._alerts_turned()
 
     async def _prune(self) -> None:
-        await self._for_each_workspace(self._prune_one)
+        left: list[tuple[str, tuple[str, int], datetime]] = []
+        await self._for_each_workspace(lambda *one: left.append(one))
+        for one in left:
+            # In parts, so that the batches of the fold come in between.
+            while await self._fold.write(self._prune_one, *one) >= PRUNE_ITEMS:
+                continue
         age = timedelta(hours=self.settings.kafka.dead_retention_hours)
         await self._fold.write(self._store.prune_dead_letters, datetime.now(UTC) - age)
         await self._fold.write(self._store.prune_incidents, datetime.now(UTC))
@@ -408,14 +427,17 @@ class Worker:
 
         await self._fold.write(all_of_them)
 
-    def _tick_one(self, name: str, position: tuple[str, int], at: datetime) -> None:
+    def _tick_one(self, turned: list[Transition], name: str, position: tuple[str, int], at: datetime) -> None:
         behind = self._backlog.behind(time.monotonic())
-        self._metrics.turned(self._store.tick(name, position, stream_now=at, behind=behind))
+        transitions = self._store.tick(name, position, stream_now=at, behind=behind)
+        self._metrics.turned(transitions)
+        turned += transitions
 
-    def _prune_one(self, name: str, position: tuple[str, int], at: datetime) -> None:
+    def _prune_one(self, name: str, position: tuple[str, int], at: datetime) -> int:
         removed = self._store.prune(name, position, now=at)
         if removed:
             self._metrics["feedback_pruned_items_total"].inc(removed)
+        return removed
 
     async def _repair(self) -> None:
         assert self._classify is not None  # noqa: S101

@@ -15,6 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql, sqlite
 
 BUSY_TIMEOUT_S: Final = 30
+WAL_BYTES: Final = 16_000_000
 UPGRADE_LOCK: Final = 0x4F564F5A
 POSTGRES_OPTIONS: Final = (
     "statement_timeout=60000",
@@ -143,7 +144,9 @@ def _alembic() -> Config:
 def _sqlite_connect(connection: sqlite3.Connection, _: object) -> None:
     # The driver's own transaction control would begin without a lock; `_sqlite_begin` does it right.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+    # The write-ahead log is cut back to this whenever it begins anew, or it would stay as long as it ever was.
+    limit = f"journal_size_limit={WAL_BYTES}"
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", limit):
         connection.execute(f"PRAGMA {pragma}")
 
 

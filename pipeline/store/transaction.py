@@ -29,6 +29,7 @@ from pipeline.store.read import chunks
 from pipeline.store.rows import NOTHING_COUNTED, dead_row, held, item_row, micros, moment
 
 IDS_PER_QUERY: Final = 450
+PRUNE_ITEMS: Final = 5_000
 CLOCK_SKEW: Final = timedelta(minutes=1)
 """By how much the clocks of workers may differ."""
 
@@ -247,6 +248,7 @@ class Store:
     def prune(self, name: str, partition_of_scored: tuple[str, int], *, now: datetime) -> int:
         """Drop a workspace's minutes and items past retention: how many items.
 
+        The oldest about PRUNE_ITEMS of them, so that nothing else waits for long; fewer when none are left.
         `now` is the workspace's stream time; `partition_of_scored` the (log, partition) whose lock keeps
         the fold of this workspace out meanwhile.
         """
@@ -259,6 +261,15 @@ class Store:
             )
             if held_floor is None or held_floor >= floor:
                 return 0
+            rest = connection.scalar(
+                sa.select(items.c.expires_minute)
+                .where(items.c.workspace == name, items.c.expires_minute < floor)
+                .order_by(items.c.expires_minute)
+                .offset(PRUNE_ITEMS)
+                .limit(1)
+            )
+            if rest is not None:
+                floor = max(rest, held_floor) + 1
             past = (cells.c.workspace == name) & (cells.c.minute < floor)
             gone = connection.execute(
                 sa.select(cells.c.source, cells.c.topic, cells.c.sentiment, sa.func.sum(cells.c.count))
