@@ -84,7 +84,10 @@ def step(state: State, rule: Rule, sample: Sample, at_s: float) -> tuple[State, 
     life = gather(state.life, verdict.onset_s, sample, at_s, matched=verdict.matched)
     if verdict.speaks:
         life = life._replace(spoke_s=at_s)
-    state, more = _advance(State(kind=state.kind, memory=memory, life=life), rule, verdict, at_s)
+    state = State(kind=state.kind, memory=memory, life=life)
+    if life.since_s is None and not verdict.holds:
+        return state, changes
+    state, more = _advance(state, rule, verdict, at_s)
     if not more:
         state, more = _refresh(state, at_s)
     return state, changes + more

@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.keyword import KeywordClassifier
 from pipeline.settings import load
 from pipeline.store.transaction import Safeguards
-from pipeline.worker import RESTART, Worker
+from pipeline.worker import RESTART, Worker, tune_interpreter
 
 
 def main() -> int:
@@ -31,6 +31,7 @@ def main() -> int:
     parser.add_argument("--delay-ms", type=float, default=0.0, help="least duration of a batch of the keyword model")
     chosen = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    tune_interpreter()
     status = asyncio.run(_run(chosen))
     if status == RESTART:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

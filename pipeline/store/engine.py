@@ -145,8 +145,9 @@ def _sqlite_connect(connection: sqlite3.Connection, _: object) -> None:
     # The driver's own transaction control would begin without a lock; `_sqlite_begin` does it right.
     connection.isolation_level = None
     # The write-ahead log is cut back to this whenever it begins anew, or it would stay as long as it ever was.
-    limit = f"journal_size_limit={WAL_BYTES}"
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", limit):
+    # Pages that change in every transaction go into the database once in so long.
+    log = (f"journal_size_limit={WAL_BYTES}", f"wal_autocheckpoint={WAL_BYTES // 4096}")
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", *log):
         connection.execute(f"PRAGMA {pragma}")
 
 
