@@ -231,6 +231,8 @@ def _transport(finished: set[tuple[str, int, int]], guarded: bool) -> type:
             # Faust hands over each record in a race of four tasks, which cost more than everything else that is done
             # with it here. The first nearly always has nothing to wait for: then nobody needs to race.
             first, *others = waiting
+            if not others or not asyncio.iscoroutine(first):
+                return await super().wait_first(*waiting, timeout=timeout)
             try:
                 pending = first.send(None)
             except StopIteration:
