@@ -1,4 +1,4 @@
-"""What alerts cost and how soon they come: `python -m benchmarks.alerting latency|cost`.
+"""What alerts cost and how soon they come: `python -m benchmarks.alerting latency|cost|share`.
 
 latency: a real intake, worker and Alertmanager under a steady load. Probes are single items that decide an
 alert by themselves (a `severe` rule, a series for each); the time is from before the POST to the webhook.
@@ -6,6 +6,9 @@ Beside it the same through Prometheus: scraped and evaluated every second, to th
 
 cost: processor time by item and by series, for 100 to 10,000 series with an item every 100 s each, apart and within the
 fold transaction.
+
+share: processor time of the rules in a real worker with the shipped model and 10,000 series, as a share of all that the
+worker uses while it works off a full topic. Its rules are the shipped ones and a spike rule with those 10,000 series.
 """
 
 from __future__ import annotations
@@ -32,16 +35,23 @@ from aiohttp import web
 from alerts.alert import Sample
 from alerts.duplicates import Recent
 from alerts.engine import Engine, Key
-from alerts.rule import Rule
+from alerts.rule import DEFAULT_FILE, Rule
 from alerts.series import State
-from benchmarks.clients import await_intake
+from benchmarks.clients import Watch, await_intake, fill
 from benchmarks.processes import Running
+from benchmarks.texts import items, texts
+from connectors.feedback import parse
 from pipeline.broker import EmbeddedBroker, free_port
+from pipeline.codec import encode_feedback
 from pipeline.live_rules import read_rules
+from pipeline.settings import Kafka
 from pipeline.store import incidents
 from pipeline.store.engine import connect, prepare
 from pipeline.store.memory import Memory
 
+SHARE_SERIES: Final = 10_000
+SHARE_ITEMS: Final = 20_000
+AIM_SHARE: Final = 0.05
 PROBE: Final = "zzprobe"
 RULES: Final = f"""
 [[rule]]
@@ -126,6 +136,7 @@ async def _latency(folder: Path, stack: ExitStack, seconds: float, rate: float, 
     scraped = [hook.came["Seen", key] - at for key, at in posted.items() if ("Seen", key) in hook.came]
     _say("POST to webhook, direct", direct, count)
     _say("the same by scrape and rule", scraped, count)
+    print("Alertmanager's route has group_wait = 0s: what it waits for others of a group is its own setting")
     return 0 if len(direct) == count and _quantile(direct, 0.99) < 1 else 1
 
 
@@ -250,6 +261,47 @@ def _cost(rules: Sequence[Rule], count: int, start: datetime) -> tuple[float, fl
     return item, folded, series
 
 
+def share() -> int:
+    """Measure and print; 1 where the rules take more than a twentieth."""
+    with tempfile.TemporaryDirectory(prefix="ovoz-alerting-") as name, ExitStack() as stack:
+        folder = Path(name)
+        broker = EmbeddedBroker()
+        broker.start()
+        stack.callback(broker.stop)
+        rules = '[[rule]]\nname = "by-touchpoint"\nkind = "spike"\ngroup_by = ["touchpoint"]\n'
+        (folder / "rules.toml").write_text(DEFAULT_FILE.read_text("utf-8") + rules, "utf-8")
+        config = folder / "ovoz.toml"
+        config.write_text(
+            f'[kafka]\nbootstrap = "{broker.bootstrap}"\n[store]\nurl = "sqlite:///{folder}/ovoz.db"\n'
+            f'[worker]\nport = 0\ndata_dir = "{folder}/worker"\n[alerts]\nrules = "{folder}/rules.toml"\n'
+        )
+        now = datetime.now(UTC)
+        spoken = enumerate(items(texts(SHARE_ITEMS, seed=41), "share"))
+        records = [
+            parse({**item, "workspace": "w0", "touchpoint": f"t{number % SHARE_SERIES}"}, now=now)
+            for number, item in spoken
+        ]
+        fill(Kafka(bootstrap=broker.bootstrap), ((one.feedback_id.encode(), encode_feedback(one)) for one in records))
+        account = folder / "account.json"
+        command = ["benchmarks.worker", "--config", str(config), "--model", "settings", "--account", str(account)]
+        worker = Running(folder / "worker.log", command)
+        stack.callback(worker.stop)
+        watch = Watch(folder / "ovoz.db", live=True)
+        # Every series has been heard once, and is known from then on.
+        watch.until(SHARE_SERIES, worker.alive)
+        before, first = json.loads(account.read_text()), watch.count()
+        watch.until(SHARE_ITEMS, worker.alive)
+        after, count = json.loads(account.read_text()), SHARE_ITEMS - first
+    spent = {part: after[part] - before[part] for part in after}
+    parts = {part: seconds / spent["process"] for part, seconds in spent.items()}
+    met = parts["rules"] <= AIM_SHARE
+    print(f"{SHARE_SERIES:,} series of one rule beside the shipped rules, {count:,} items, shipped model")
+    for part, seconds in spent.items():
+        print(f"{part:16} {seconds / count * 1e6:8.1f} us of processor time an item  {parts[part]:6.1%}")
+    print(f"rules within {AIM_SHARE:.0%} of the worker's processor time: {'met' if met else 'MISSED'}")
+    return 0 if met else 1
+
+
 def _sample(number: int, start: datetime, dice: random.Random, series: int) -> Sample:
     return Sample(
         feedback_id=f"b::{number}", workspace="default", source="shop", channel="review", topic=f"t{number % series}",
@@ -261,12 +313,14 @@ def _sample(number: int, start: datetime, dice: random.Random, series: int) -> S
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.alerting", description=__doc__)
-    parser.add_argument("what", choices=("latency", "cost"))
+    parser.add_argument("what", choices=("latency", "cost", "share"))
     parser.add_argument("--seconds", type=float, default=60.0, help="how long to probe, two probes a second")
     parser.add_argument("--rate", type=float, default=200.0, help="items a second beside the probes")
     parser.add_argument("--keyword", action="store_true", help="the keyword model instead of the shipped one")
     given = parser.parse_args(arguments)
-    return cost() if given.what == "cost" else latency(given.seconds, given.rate, given.keyword)
+    if given.what == "latency":
+        return latency(given.seconds, given.rate, given.keyword)
+    return cost() if given.what == "cost" else share()
 
 
 if __name__ == "__main__":
