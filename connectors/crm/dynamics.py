@@ -158,7 +158,8 @@ class DynamicsConnector:
             f"{self._set}({record})", params={"$select": COLUMNS[self._config.table]}, expect=(404,)
         )
         if answer.status == 404:
-            return Delivery(items=tuple(gone(record, at)))
+            # Deleted since, which is told by a call of its own, or not to be seen yet.
+            raise Retryable(f"{answer.where} does not know the record that the webhook names")
         items, skipped = self._parse({"value": [answer.table()]})
         return Delivery(items=items, skipped=skipped)
 

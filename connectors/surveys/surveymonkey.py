@@ -9,7 +9,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from connectors import hook, signature
-from connectors.connector import Cursor, Delivery, Item, Page, Request, Skipped
+from connectors.connector import Cursor, Delivery, Item, Page, Request, Retryable, Skipped
 from connectors.fields import Fields, Unreadable, each, need
 from connectors.option import Secret, option
 from connectors.pace import Rate
@@ -131,7 +131,9 @@ class SurveyMonkeyConnector:
             f"{self._responses}/{key}/details", params={"simple": "true"}, headers=self._headers, expect=(404,)
         )
         if answer.status == 404:
-            return Delivery(items=tuple(self._gone(key, request.received_at)), delivery_id=delivery)
+            # Deleted since, which is told by a call of its own, or not to be seen yet: a deletion that was guessed
+            # would hide the response for good.
+            raise Retryable(f"{answer.where} does not know the response that the webhook names")
         items, skipped = self._parse({"data": [answer.table()]})
         return Delivery(items=items, skipped=skipped, delivery_id=delivery)
 

@@ -11,7 +11,7 @@ import pytest
 from connectors.connector import CursorExpired, Item, Permanent, Reader, Receiver, Retryable
 from connectors.crm import dynamics, hubspot
 from connectors.fakes.dynamics import FakeDynamics
-from connectors.fakes.fake import Fault
+from connectors.fakes.fake import Fault, Hook, Said
 from connectors.fakes.hubspot import FakeHubSpot, event
 from connectors.fakes.salesforce import FakeSalesforce
 from connectors.fakes.zoho import CHANNEL, HOOK, FakeZoho
@@ -149,3 +149,18 @@ async def test_salesforce_is_asked_for_messages_of_cases_in_soql_of_their_own(ki
         assert f" FROM {kind} WHERE SystemModstamp >= 2026-11-24T12:00:00Z ORDER BY SystemModstamp ASC" in asked
         assert "Description" not in asked
         assert any(path.endswith(f"/sobjects/{kind}/deleted/") for path in at.service.seen)
+
+
+@pytest.mark.parametrize("name", ["dynamics", "surveymonkey", "zendesk"])
+async def test_what_a_webhook_names_and_nobody_knows_yet_is_no_deletion(name: str) -> None:
+    """A deletion that was guessed would be newer than what is then read, and hide it for good."""
+    async with bench(name) as at:
+        fake = at.service.fake
+        assert isinstance(fake, Hook) and isinstance(at.connector, Receiver)
+        said = Said(id="000007", text="The courier never came", at=NOW - timedelta(minutes=5))
+        (request, *_) = fake.deliveries(said, URL, NOW)
+        with pytest.raises(Retryable, match="does not know"):
+            await at.connector.receive(request)
+        at.service.fake.say(said)
+        delivery = await at.connector.receive(request)
+        assert [item.text for item in delivery.items if item.text] == [said.text]
