@@ -52,12 +52,15 @@ def _words(text: str) -> frozenset[str]:
 
 def alike(one: str, other: str) -> bool:
     """Whether two texts share four fifths of their words, whatever numbers, case and marks they carry."""
-    first, second = _words(one), _words(other)
-    few, many = sorted((len(first), len(second)))
-    if few < 0.8 * many:
+    return _common(_words(one), _words(other))
+
+
+def _common(first: frozenset[str], second: frozenset[str]) -> bool:
+    one, other = len(first), len(second)
+    if one < 0.8 * other or other < 0.8 * one:
         return False
-    common = len(first & second)
-    return common >= 0.8 * (few + many - common)
+    both = len(first & second)
+    return both >= 0.8 * (one + other - both)
 
 
 def private(text: str) -> str:
@@ -94,5 +97,6 @@ def remember(quotes: tuple[Quote, ...], sample: Sample) -> tuple[Quote, ...]:
     new = quote(sample)
     if not new.text:
         return quotes
-    kept = tuple(q for q in quotes if q.feedback_id != new.feedback_id and not alike(q.text, new.text))
+    words, name = _words(new.text), new.feedback_id
+    kept = [one for one in quotes if one.feedback_id != name and not _common(words, _words(one.text))]
     return (*kept, new)[-KEPT:]

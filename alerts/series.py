@@ -76,8 +76,10 @@ def start(rule: Rule) -> State:
 def step(state: State, rule: Rule, sample: Sample, at_s: float) -> tuple[State, list[Change]]:
     """Take one more item of the series, at event time `at_s`; one that comes late counts as of the latest."""
     at_s = max(at_s, state.life.last_s)
-    state, changes = tick(state, rule, at_s)
     detector = KINDS[state.kind]
+    changes: list[Change] = []
+    if state.life.since_s is not None or detector.due_s(state.memory, rule, state.life) is not None:
+        state, changes = tick(state, rule, at_s)
     memory, verdict = detector.observe(state.memory, rule, sample, at_s, state.life)
     if sample.copy_of and not detector.takes_copies:
         return state._replace(life=gather_copy(state.life, at_s, matched=verdict.matched)), changes

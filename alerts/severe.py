@@ -86,7 +86,10 @@ def reason(rule: Rule, sample: Sample) -> str | None:
         found.append(f"urgency at least {rule.urgency:g}" if urgent else None)
     if rule.concerns:
         text = sample.text.casefold()
-        found.append(next((name for name in rule.concerns if concern(name, sample.language).search(text)), None))
+        # Nearly always there is none: one search says so.
+        any_of = _concern(rule.concerns, sample.language).search(text)
+        which = (name for name in rule.concerns if concern(name, sample.language).search(text))
+        found.append(next(which, None) if any_of else None)
     if rule.words:
         match = _pattern(rule.words).search(sample.text.casefold())
         # The word of the rule file, never the customer's.
@@ -103,9 +106,17 @@ def concern(name: str, language: str) -> re.Pattern[str]:
     """What gives a concern away in a language (BCP 47; in any, where the list has none of it); for case-folded
     text. Raises KeyError for an unknown concern.
     """
+    return _pattern(tuple(_stems(name, language)))
+
+
+@lru_cache(maxsize=256)
+def _concern(names: Sequence[str], language: str) -> re.Pattern[str]:
+    return _pattern(tuple(stem for name in names for stem in _stems(name, language)))
+
+
+def _stems(name: str, language: str) -> list[str]:
     by_language = _concerns()[name]
-    stems = by_language.get(language.partition("-")[0]) or [one for some in by_language.values() for one in some]
-    return _pattern(tuple(stems))
+    return by_language.get(language.partition("-")[0]) or [one for some in by_language.values() for one in some]
 
 
 @lru_cache(maxsize=1)
