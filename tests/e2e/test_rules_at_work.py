@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import random
 import time
@@ -343,7 +344,6 @@ def test_a_running_worker_takes_a_changed_rule_and_refuses_a_faulty_one(
 
         plant.send([*said(0, 60), *said(60, 1, "fire")])
         until(lambda: active("grave") == 1, 30, worker.output)
-        before = learned()
 
         write(WATCHED.replace("min_items = 30", 'min_items = 30\nodds_raio = "two"'))
         until(lambda: worker.total("feedback_alert_rules_valid") == 0, 10)
@@ -352,6 +352,8 @@ def test_a_running_worker_takes_a_changed_rule_and_refuses_a_faulty_one(
         plant.send(said(100, 1, "fire"))
         until(lambda: worker.total("feedback_items") == 62, 20)
         assert active("grave") == 1, "the old rules are in force"
+        # What detectors learn is written a moment after it is learned: the number of items stands in it.
+        until(lambda: json.loads(learned())[2][0][4] == 62, 10, learned)
         before = learned()
 
         changed = write(WATCHED.replace('["fire"]', '["smoke"]').replace('"grave"', '"smoulders"'))
