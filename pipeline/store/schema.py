@@ -76,6 +76,10 @@ item: Final = sa.Table(
     sa.Index("item_expires", "workspace", "expires_minute"),
     sa.Index("item_minute", "workspace", "minute"),
     sa.Index("item_conversation", "workspace", "conversation_id"),
+    sa.Index(
+        "item_deleted_conversation", "workspace", "conversation_id",
+        sqlite_where=sa.text("turn = 'deleted'"), postgresql_where=sa.text("turn = 'deleted'"),
+    ),
     sa.Index("item_survey", "workspace", "survey", "created_us"),
     sa.Index("item_author", "workspace", "author_hash"),
 )

@@ -430,6 +430,22 @@ def test_in_one_batch_the_order_of_a_deletion_and_of_what_it_deletes_does_not_ma
         assert count(engine) == 0
 
 
+def test_whether_a_conversation_was_deleted_is_found_without_a_look_at_all_that_was_said_in_it(
+    engine: sa.Engine,
+) -> None:
+    item = schema.item
+    query = sa.select(item.c.feedback_id).where(
+        item.c.workspace == "default", item.c.conversation_id.in_(["t-1", "t-2"]), transaction.ENDED
+    )
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.text("SET enable_seqscan = off"))
+        asked = query.compile(engine, compile_kwargs={"literal_binds": True})
+        explain = "EXPLAIN QUERY PLAN" if engine.dialect.name == "sqlite" else "EXPLAIN"
+        plan = str(connection.execute(sa.text(f"{explain} {asked}")).all())
+    assert "item_deleted_conversation" in plan
+
+
 def test_a_conversation_that_goes_on_long_after_its_deletion_was_restored(engine: sa.Engine) -> None:
     store = store_on(engine)
     store.fold([arrival(0, scored("a", **TALK), scored("t-1:deleted", 7, **ENDED))], now=NOW)
