@@ -28,8 +28,8 @@ not yet staked since the series began. With
     h = evidence then + ln(1 / (false_alarms_per_week * weeks staked))
 
 the expected number of false alarms is at most the sum of the stakes times the allowance: the allowance per
-week of event time, from the first minute, whatever the number of items. That is for one series; divide by
-the number of series for the rule as a whole (docs/detection.md).
+week of event time, from the first minute, whatever the number of items. The engine gives each
+series of a rule its part of what the rule allows (alerts.census).
 
 Recovery is a CUSUM backwards: the share is back at √r times the usual odds, rather than at those of the
 incident (between r^1.5 and r^2 times). The alert resolves at odds of 1000:1; or, since these kinds fade

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from urllib.parse import quote as escape
 from urllib.parse import unquote
 
+from alerts import census
 from alerts.alert import Alert, Labels, Sample, Status, fingerprint
 from alerts.quotes import clean
 from alerts.rule import Rule
@@ -33,6 +34,14 @@ class Key(NamedTuple):
     workspace: str
     rule: str
     series: str
+
+
+class _Way(NamedTuple):
+    """A series that a sample counts in; `census`: of those it shares the rule's allowance with."""
+
+    rule: Rule
+    key: Key
+    census: Key | None
 
 
 class Transition(NamedTuple):
@@ -64,13 +73,14 @@ class Engine:
         self.rules: Final = tuple(rules)
         self._rules = {rule.name: rule for rule in rules}
         self._links = dashboard_url, prometheus_url
-        self._routes: dict[tuple[str, ...], tuple[tuple[Rule, Key], ...]] = {}
+        self._routes: dict[tuple[str, ...], tuple[_Way, ...]] = {}
+        self._shares: dict[tuple[str, int], Rule] = {}
         by_customer = any(rule.customers or "customer" in rule.group_by for rule in rules)
         self._marked = attrgetter(*_FILTERED, *(["customer"] if by_customer else []))
 
     def series_keys(self, sample: Sample) -> list[Key]:
-        """The series that a sample counts in: at most one for each rule."""
-        return [key for _, key in self._route(sample)]
+        """The series that a sample counts in, at most one for each rule, and what counts these (alerts.census)."""
+        return [key for way in self._route(sample) for key in way[1:] if key is not None]
 
     def evaluate(self, samples: Iterable[Sample], states: Mapping[Key, State], now: datetime) -> Evaluation:
         """Take `samples` in the order of their arrival; a key without a state starts afresh.
@@ -83,9 +93,10 @@ class Engine:
         told = _Told()
         for sample in samples:
             at_s = min(sample.at.timestamp(), now_s)
-            for rule, key in self._route(sample):
+            for rule, key, shared in self._route(sample):
                 state = new.get(key) or self._held(rule, states.get(key))
-                new[key], changes = step(state, rule, sample, at_s)
+                own = rule if shared is None else self._own(rule, shared, state, at_s, new, states)
+                new[key], changes = step(state, own, sample, at_s)
                 if changes:
                     told.take(rule, key, changes)
         return Evaluation(states=new, alerts=self._compose(told), transitions=tuple(told.transitions))
@@ -141,18 +152,39 @@ class Engine:
         rule = self._rules.get(key.rule)
         return self._fingerprint(rule, key) if rule is not None and self._fits(rule, key) else None
 
-    def _route(self, sample: Sample) -> tuple[tuple[Rule, Key], ...]:
+    def _route(self, sample: Sample) -> tuple[_Way, ...]:
         mark = self._marked(sample)
         route = self._routes.get(mark)
         if route is None:
             if len(self._routes) >= _MAX_CACHED_ROUTES:
                 self._routes.clear()
             route = self._routes[mark] = tuple(
-                (rule, Key(sample.workspace, rule.name, _series(rule, sample)))
+                _Way(
+                    rule,
+                    Key(sample.workspace, rule.name, _series(rule, sample)),
+                    Key(sample.workspace, rule.name, census.SERIES)
+                    if rule.group_by and rule.kind in census.SHARED
+                    else None,
+                )
                 for rule in self.rules
                 if _takes(rule, sample)
             )
         return route
+
+    def _own(
+        self, rule: Rule, shared: Key, state: State, at_s: float, new: dict[Key, State], states: Mapping[Key, State]
+    ) -> Rule:
+        """The rule with the part of its allowance that one series has; one that has not spoken this week is counted."""
+        held = new.get(shared) or states.get(shared) or State(kind=census.KIND, memory=census.Count())
+        week = census.week_of(at_s)
+        if week > census.week_of(state.life.last_s):
+            held = new[shared] = held._replace(memory=held.memory.seen(week))
+        number = held.memory.number
+        own = self._shares.get((rule.name, number))
+        if own is None:
+            allowed = rule.false_alarms_per_week / number
+            own = self._shares[rule.name, number] = replace(rule, false_alarms_per_week=allowed)
+        return own
 
     def _compose(self, told: _Told) -> tuple[Alert, ...]:
         return tuple(

@@ -1,4 +1,4 @@
-"""The kinds of rule, by the name that stands in `kind = "…"`."""
+"""The kinds of rule, by the name that stands in `kind = "…"`; and the census, which no rule names."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from alerts.brigade import Brigade
+from alerts.census import KIND, Census
 from alerts.daily import Goal, Trend
 from alerts.detector import Spike, Volume
 from alerts.kind import Detector
@@ -24,4 +25,5 @@ KINDS: Final[Mapping[str, Detector]] = {
     "trend": Trend(),
     "goal": Goal(),
     "new_topic": NewTopic(),
+    KIND: Census(),
 }

@@ -224,11 +224,11 @@ _DAY_S: Final = 86400.0
 KINDS: Final[Mapping[str, Kind]] = {
     "spike": Kind(
         keys=("false_alarms_per_week", "odds_ratio", "min_items", "half_life", "resolve_after"),
-        defaults={},
+        defaults={"false_alarms_per_week": 1.0},
     ),
     "volume": Kind(
         keys=("false_alarms_per_week", "ratio", "min_items", "half_life", "resolve_after"),
-        defaults={},
+        defaults={"false_alarms_per_week": 1.0},
     ),
     "threshold": Kind(
         keys=("window", "min_items", "share_above", "count_above"),
@@ -280,7 +280,7 @@ _READERS: Final[_Readers] = {
     "languages": ("languages", values.listed(values.string)),
     "touchpoints": ("touchpoints", values.listed(values.string)),
     "customers": ("customers", values.listed(values.string)),
-    "false_alarms_per_week": ("false_alarms_per_week", values.number(0.001, 5)),
+    "false_alarms_per_week": ("false_alarms_per_week", values.number(0.001, 100)),
     "odds_ratio": ("odds_ratio", values.number(1.2, 10)),
     "ratio": ("ratio", values.number(1.2, 10)),
     "min_items": ("min_items", values.whole(1, 100_000)),

@@ -23,7 +23,8 @@ def read(path: Path) -> tuple[tuple[Rule, ...], tuple[RuleFault, ...]]:
 def test_the_shipped_rules_say_what_the_code_has_as_defaults() -> None:
     rules, faults = read(DEFAULT_FILE)
     assert faults == ()
-    assert rules[0] == Rule(name="negative-spike", summary="More negative feedback than usual")
+    named = {"name": "negative-spike", "summary": "More negative feedback than usual"}
+    assert rules[0] == Rule(**{**named, **KINDS["spike"].defaults})
     assert len({rule.kind for rule in rules}) == len(rules)
 
 
