@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 
 from connectors.connector import Connector, Cursor, Item, Page, Reader
-from connectors.fakes.fake import OnBroker, Running, Said, fake_of
+from connectors.fakes.fake import Limited, OnBroker, Running, Said, fake_of
 from connectors.option import read
 from connectors.registry import Context, declaration
 from connectors.transport import Http
@@ -43,7 +43,10 @@ class Bench:
     secrets: Mapping[str, str] = field(default_factory=dict)
 
     def rebuilt(self, environment: Mapping[str, str] | None = None) -> Connector:
-        """The connector as a new process would make it, perhaps with other secrets."""
+        """The connector as a new process would make it, later, perhaps with other secrets."""
+        if isinstance(self.service.fake, Limited):
+            for limit in self.service.fake.limits:
+                limit.renew()
         found = declaration(self.name)
         return found.build(read(found.config, self.table, environment or self.secrets), self.context)
 

@@ -39,6 +39,10 @@ class Limit:
         """Requests that the window still allows."""
         return max(0, self.requests - self.used)
 
+    def renew(self) -> None:
+        """The window has ended."""
+        self._begun = None
+
     def ends(self, now: datetime) -> datetime:
         """When the window ends."""
         begun = self._begun or now
