@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -59,8 +58,7 @@ class Stage:
     """One Faust app: which topics it reads, with which handler, in batches of what size.
 
     `handle(topic, messages)` returns once the batch is done for good; what it raises ends the process
-    with the batch unacknowledged. `batches_at_once` are handled at a time: while one is written, the next is
-    computed. `assigned` hears of the partitions after every rebalance.
+    with the batch unacknowledged. `assigned` hears of the partitions after every rebalance.
     """
 
     name: str
@@ -68,7 +66,6 @@ class Stage:
     handle: Handler
     batch_items: int
     batch_wait_s: float
-    batches_at_once: int
     assigned: Callable[[dict[str, set[int]]], Awaitable[None]]
     acknowledge_own_generation: bool = True
     app: Any = None
@@ -104,7 +101,6 @@ def build(settings: Settings, stage: Stage, failed: Callable[[BaseException], No
         producer_acks=-1,
         producer_linger=0.0,
         loop=asyncio.get_running_loop(),
-        monitor=_Monitor(),
     )
     finished: set[tuple[str, int, int]] = set()
     app.transport = _transport(finished, stage.acknowledge_own_generation)(brokers, app)
@@ -149,59 +145,26 @@ def _attach(
     failed: Callable[[BaseException], None],
 ) -> None:
     async def agent(stream: Any) -> None:
-        running: list[asyncio.Task[None]] = []
-        try:
-            # Not `take_events`, which would acknowledge a batch as soon as the next is asked for.
-            async for events in stream.noack_take(stage.batch_items, within=stage.batch_wait_s):
-                while len(running) >= stage.batches_at_once:
-                    await running.pop(0)
-                before = running[-1] if running else None
-                running.append(asyncio.ensure_future(work(stream, list(events), before)))
-        finally:
-            for task in running:
-                task.cancel()
-
-    async def work(stream: Any, events: list[Any], before: asyncio.Task[None] | None) -> None:
-        # Acknowledged in their order: the offset that is committed says that all below it is done.
-        messages = [
-            Message(e.message.topic, e.message.partition, e.message.offset, e.message.key, e.message.value)
-            for e in events
-        ]
-        stage.processing[name] = stage.processing.get(name, 0) + len(messages)
-        try:
-            await stage.handle(name, messages)
-        except Exception as error:
-            # What is not done must not be acknowledged, nor what comes after it: held until the process ends.
-            failed(error)
-            await asyncio.Event().wait()
-        finally:
-            stage.processing[name] -= len(messages)
-        if before is not None:
-            await before
-        for message in messages:
-            finished.add((message.topic, message.partition, message.offset))
-            stage.taken[message.topic, message.partition] = message.offset + 1
-        for event in events:
-            await stream.ack(event)
+        async for events in stream.take_events(stage.batch_items, within=stage.batch_wait_s):
+            messages = [
+                Message(e.message.topic, e.message.partition, e.message.offset, e.message.key, e.message.value)
+                for e in events
+            ]
+            stage.processing[name] = len(messages)
+            try:
+                await stage.handle(name, messages)
+            except Exception as error:
+                # An exception that left the agent would acknowledge the batch: hold it until the process ends.
+                failed(error)
+                await asyncio.Event().wait()
+            finally:
+                stage.processing[name] = 0
+            for message in messages:
+                finished.add((message.topic, message.partition, message.offset))
+                stage.taken[message.topic, message.partition] = message.offset + 1
 
     topic = raw_topic(app, name, app.conf.topic_partitions)
     app.agent(topic, name=f"{stage.name}:{name}", concurrency=1)(agent)
-
-
-class _Monitor(faust.Monitor):  # type: ignore[misc]
-    """Without Faust's statistics of each record, which nothing reads."""
-
-    def on_message_in(self, *_: Any) -> None:
-        """Nothing."""
-
-    def on_message_out(self, *_: Any) -> None:
-        """Nothing."""
-
-    def on_stream_event_in(self, *_: Any) -> None:
-        """Nothing."""
-
-    def on_stream_event_out(self, *_: Any) -> None:
-        """Nothing."""
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -215,31 +178,10 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return consumer
 
 
-@types.coroutine
-def _resumed(begun: Coroutine[Any, Any, Any], pending: Any) -> Generator[Any, Any, Any]:
-    """The rest of a coroutine that was begun by hand and waits for `pending`."""
-    yield pending
-    return (yield from begun)
-
-
 def _transport(finished: set[tuple[str, int, int]], guarded: bool) -> type:
     class Consumer(driver.Consumer):  # type: ignore[misc]
         def _new_consumer_thread(self) -> Any:
             return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
-
-        async def wait_first(self, *waiting: Any, timeout: Any = None) -> Any:
-            # Faust hands over each record in a race of four tasks, which cost more than everything else that is done
-            # with it here. The first nearly always has nothing to wait for: then nobody needs to race.
-            first, *others = waiting
-            if not others or not asyncio.iscoroutine(first):
-                return await super().wait_first(*waiting, timeout=timeout)
-            try:
-                pending = first.send(None)
-            except StopIteration:
-                for other in others:
-                    other.close()
-                return None
-            return await super().wait_first(_resumed(first, pending), *others, timeout=timeout)
 
         def ack(self, message: Any) -> bool:
             if not guarded:

@@ -76,7 +76,7 @@ class ClassifyStage:
         self._send = send
         self._logs = logs
         self._metrics = metrics
-        # Two batches at a time: while the last texts of one are computed, the next is read.
+        # Two at a time: the batches of the stream, and what is read again to close a hole.
         self._model = ThreadPoolExecutor(2, thread_name_prefix="model")
         self._written: asyncio.Future[None] | None = None
         self._fuse = Fuse(settings.worker.dead_letter_fuse_share, settings.worker.dead_letter_fuse_items)

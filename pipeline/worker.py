@@ -56,7 +56,6 @@ LAG_S: Final = 2.0
 DELAY_S: Final = 0.1
 OUTBOX_S: Final = 1.0
 """Between looks for alerts whose time has come; one that changes is told at once."""
-BATCHES_AT_ONCE: Final = {"classify": 2, "fold": 1}
 SWITCH_S: Final = 0.0005
 """How long a thread keeps the interpreter while others wait. With Python's 5 ms, each batch of the model waits for so
 long when it is computed, and its core with it."""
@@ -217,7 +216,6 @@ class Worker:
             handle=handle,
             batch_items=items,
             batch_wait_s=wait,
-            batches_at_once=BATCHES_AT_ONCE[name],
             assigned=on_assigned,
             acknowledge_own_generation=self._safeguards.acknowledge_own_generation,
         )
