@@ -23,9 +23,6 @@ from pipeline.settings import Settings, load
 from pipeline.topics import Topics
 from tests.command import environment
 
-IN_ORDER = 200
-ONE_BATCH = f"classify_batch_items = {IN_ORDER}\nclassify_batch_wait_s = 0.7\n"
-"""Lines of [worker] for `Plant.send_in_order`."""
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
@@ -161,17 +158,6 @@ class Plant:
                 future.result(30)
         finally:
             bus.close()
-
-    def send_in_order(self, worker: Worker, records: Sequence[tuple[bytes, bytes]]) -> None:
-        """Publish, and have them counted one batch after the other: a worker with ONE_BATCH may compute two at a time.
-
-        With history at full speed that is days of event time out of order, which live operation never sees.
-        """
-        for start in range(0, len(records), IN_ORDER):
-            some = records[start : start + IN_ORDER]
-            done = start + len(some)
-            self.send(some)
-            until(lambda done=done: worker.total("feedback_items") == done, 60, worker.output)
 
     def _write(self, name: str, port: int = 0, more: str = "") -> Path:
         path = self.folder / f"{name}.toml"

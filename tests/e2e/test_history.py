@@ -25,7 +25,7 @@ from pipeline.store.engine import connect
 from pipeline.store.read import reading
 from pipeline.topics import Topics
 from tests.command import ROOT, ovoz
-from tests.plant import ONE_BATCH, Plant, until
+from tests.plant import Plant, until
 from tests.store import feedback
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
@@ -93,10 +93,10 @@ def test_a_backtest_tells_the_same_of_the_store_the_broker_and_a_file_and_the_to
     rules = tmp_path / "rules.toml"
     rules.write_text(RULES)
     items = told(datetime.now(UTC))
-    with Plant(tmp_path, address, session_timeout_s=6, kafka=lines, worker=ONE_BATCH,
-               alerts=f'rules = "{rules}"') as plant:  # fmt: skip
+    with Plant(tmp_path, address, session_timeout_s=6, kafka=lines, alerts=f'rules = "{rules}"') as plant:
         worker = plant.worker()
-        plant.send_in_order(worker, [(one.feedback_id.encode(), encode_feedback(one)) for one in items])
+        plant.send([(one.feedback_id.encode(), encode_feedback(one)) for one in items])
+        until(lambda: worker.total("feedback_items") == ITEMS, 90, worker.output)
 
         scored = tmp_path / "scored.jsonl"
         with scored.open("w") as out:

@@ -30,7 +30,7 @@ from tests.command import ovoz
 from tests.e2e.test_alertmanager import Peer, program
 from tests.e2e.test_alertmanager import until as until_async
 from tests.e2e.test_apprise_crashes import service
-from tests.plant import ONE_BATCH, Plant, until
+from tests.plant import Plant, until
 from tests.store import feedback
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -197,9 +197,10 @@ async def test_every_kind_of_rule_reaches_alertmanager_from_a_worker(
     lines = f'rules = "{rules}"\nalertmanager = ["{peer.url}"]\nlease_s = 60\nmax_age_minutes = 525600'
     items = list(told(now))
     expected = {f"r-{kind}" for kind in KINDS}
-    with Plant(tmp_path, broker.bootstrap, alerts=lines, kafka="partitions = 1", worker=ONE_BATCH) as plant:
+    with Plant(tmp_path, broker.bootstrap, alerts=lines, kafka="partitions = 1") as plant:
         worker = await asyncio.to_thread(plant.worker)
-        await asyncio.to_thread(plant.send_in_order, worker, records(items))
+        await asyncio.to_thread(plant.send, records(items))
+        await until_async(lambda: asyncio.to_thread(lambda: worker.total("feedback_items") == len(items)), 90)
 
         def firing() -> dict[str, dict[str, Any]]:
             return {one["labels"]["alertname"]: one for one in peer.told if one["status"] == "firing"}
