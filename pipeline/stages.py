@@ -78,7 +78,6 @@ class ClassifyStage:
         self._metrics = metrics
         # Two at a time: the batches of the stream, and what is read again to close a hole.
         self._model = ThreadPoolExecutor(2, thread_name_prefix="model")
-        self._written: asyncio.Future[None] | None = None
         self._fuse = Fuse(settings.worker.dead_letter_fuse_share, settings.worker.dead_letter_fuse_items)
 
     async def handle(self, topic: str, messages: Sequence[Message]) -> None:
@@ -88,27 +87,15 @@ class ClassifyStage:
         self._fuse.record(len(records), len(outcome.dead))
 
     async def process(self, records: Sequence[RawRecord]) -> Outcome:
-        """Classify and write; sends again, as a whole, while the broker is away.
-
-        What comes of a batch is written after what comes of those begun before it: rules judge items in the
-        order in which they stand on the topic.
-        """
+        """Classify and write; sends again, as a whole, while the broker is away."""
         loop = asyncio.get_running_loop()
-        before, written = self._written, loop.create_future()
-        self._written = written
-        try:
-            outcome = await loop.run_in_executor(self._model, self._classify, records)
-            if before is not None:
-                await before
-            await persist(
-                lambda: self._write(outcome),
-                away=(BrokerAway,),
-                what="the broker",
-                retried=self._metrics["feedback_broker_retries_total"].inc,
-            )
-        finally:
-            if not written.done():
-                written.set_result(None)
+        outcome = await loop.run_in_executor(self._model, self._classify, records)
+        await persist(
+            lambda: self._write(outcome),
+            away=(BrokerAway,),
+            what="the broker",
+            retried=self._metrics["feedback_broker_retries_total"].inc,
+        )
         return outcome
 
     def _classify(self, records: Sequence[RawRecord]) -> Outcome:
