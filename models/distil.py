@@ -7,7 +7,7 @@ variation of the text that the student is shown.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -37,11 +37,17 @@ class Lessons:
     spread: float
 
 
-def teach(model: Encoder, tokenizer: Tokenizer, rows: Sequence[Row], threads: int) -> tuple[list[Row], Lessons]:
-    """The rows, each with its `lesson`, and the lessons."""
+def teach(
+    model: Encoder,
+    tokenizer: Tokenizer,
+    rows: Sequence[Row],
+    threads: int,
+    report: Callable[[int], None] = lambda _: None,
+) -> tuple[list[Row], Lessons]:
+    """The rows, each with its `lesson`, and the lessons. `report` hears of how many rows the teacher has thought."""
     pieces = [encoding.ids for encoding in tokenizer.encode_batch_fast([row.text for row in rows])]
     found: dict[str, Tensor] = {}
-    before = torch.get_num_threads()
+    before, done = torch.get_num_threads(), 0
     torch.set_num_threads(threads)
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         for batch in batching.by_length([len(ids) for ids in pieces]):
@@ -50,6 +56,8 @@ def teach(model: Encoder, tokenizer: Tokenizer, rows: Sequence[Row], threads: in
             for name, value in outputs.items():
                 found.setdefault(name, torch.empty((len(rows), value.shape[1]), dtype=torch.float16))
                 found[name][batch] = value.to(torch.float16)
+            done += len(batch)
+            report(done)
     torch.set_num_threads(before)
     embeddings = found["embedding"].float()
     spread = float(((embeddings - embeddings.mean(0)) ** 2).sum(1).mean())

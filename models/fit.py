@@ -55,7 +55,7 @@ REPEATS: Final[Mapping[str, float]] = {
     "mams": 0.3,
 }
 MAX_TOKENS: Final = 64
-TEACHER, STUDENT = "teacher", "student"
+TEACHER, LESSONS, STUDENT = "teacher", "lessons", "student"
 _BUCKET_BATCHES: Final = 40
 _IGNORE: Final = -100
 _JOINED: Final = 0.15
@@ -95,12 +95,15 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Where a run is, by its `stage` (TEACHER, STUDENT). `loss`: mean since the last report; `rate`: texts a second."""
+    """Where a run is: `stage` is TEACHER, LESSONS (whose steps are texts), or STUDENT.
+
+    `loss`: the mean since the last report, None where nothing is learned; `rate`: texts a second.
+    """
 
     stage: str
     step: int
     steps: int
-    loss: float
+    loss: float | None
     rate: float
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +66,8 @@ def train(
     if settings.teacher:
         teacher = fit.fit(learned, keep=keep, checkpoint=first, settings=fit.of_teacher(settings), report=report)
         settings = replace(settings, minutes=settings.minutes and settings.minutes * 2 / 3)
-        rows, lessons = distil.teach(teacher, fit.tokenizer(packed, keep), learned, settings.threads)
+        asked = _asked(len(learned), report)
+        rows, lessons = distil.teach(teacher, fit.tokenizer(packed, keep), learned, settings.threads, asked)
     model = fit.fit(
         rows, keep=keep, checkpoint=second, settings=settings, teacher=teacher, lessons=lessons, report=report
     )
@@ -73,6 +75,20 @@ def train(
     if settings.teacher:
         run += f", taught by all {packed.config['layers']} layers after {settings.teacher:,} such steps of their own"
     return finish(model, learned, validation, test, keep=keep, out=out, name=name, run=run)
+
+
+def _asked(texts: int, report: Callable[[Progress], None]) -> Callable[[int], None]:
+    """Tells of every twentieth of the texts that a teacher has thought of."""
+    started, told = time.monotonic(), 0
+
+    def heard(done: int) -> None:
+        nonlocal told
+        if done - told >= texts / 20 or done == texts:
+            told = done
+            rate = done / max(1e-9, time.monotonic() - started)
+            report(Progress(stage=fit.LESSONS, step=done, steps=texts, loss=None, rate=rate))
+
+    return heard
 
 
 def checkpoints(out: Path) -> tuple[Path, Path]:

@@ -130,4 +130,4 @@ def _bar() -> Iterator[Callable[[Step], None]]:
 
 
 def _numbers(now: Step) -> str:
-    return f"loss {now.loss:.3f}, {now.rate:.0f} texts/s"
+    return ("" if now.loss is None else f"loss {now.loss:.3f}, ") + f"{now.rate:.0f} texts/s"

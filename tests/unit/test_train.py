@@ -168,12 +168,13 @@ def test_a_short_run_gives_a_model_that_serves_and_resumes(tmp_path: Path) -> No
     seen: list[tuple[str, int]] = []
     report = train.train([data], tmp_path / "out", settings=settings, report=lambda p: seen.append((p.stage, p.step)))
     whole = [(fit.TEACHER, 1), (fit.TEACHER, 2), (fit.STUDENT, 1), (fit.STUDENT, 2), (fit.STUDENT, 3)]
-    assert seen == whole
+    assert [one for one in seen if one[0] != fit.LESSONS] == whole
+    assert max(step for stage, step in seen if stage == fit.LESSONS) > 100
     assert report.scores
     first = OnnxClassifier(str(tmp_path / "out"))
     assert train.NAME in (tmp_path / "out" / "card.md").read_text()
     train.train([data], tmp_path / "out", settings=settings, report=lambda p: seen.append((p.stage, p.step)))
-    assert seen == whole  # both checkpoints were complete
+    assert [one for one in seen if one[0] != fit.LESSONS] == whole  # both checkpoints were complete
     assert OnnxClassifier(str(tmp_path / "out")).model == first.model
     with pytest.raises(ModelError, match="another run"):
         train.train([data], tmp_path / "out", settings=replace(settings, seed=9))
