@@ -27,7 +27,7 @@ from models.onnx import OnnxClassifier
 
 THREADS = 2
 _START = """
-import resource, sys, time
+import sys, time
 started = time.perf_counter()
 from models.load import load
 classifier = load(threads=2)
@@ -35,7 +35,8 @@ classifier.classify(["Where is my parcel?"])
 first = time.perf_counter() - started
 for _ in range(4):
     classifier.classify(sys.stdin.read().split(chr(10)) or ["a"] * 1000)
-print(first, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(first, int(peak.split()[1]) / 1024)
 """
 
 
