@@ -130,7 +130,8 @@ def test_the_example_is_fitted_served_and_traced(
     texts = ["Cashback has not been credited", "Box far too big, so much plastic", "Kuryer kelmadi", "😡", ""]
     was, now = plain.classify(texts), own.classify(texts)
     assert own.model != plain.model and own.model.startswith(plain.model.partition("@")[0] + "+topics@")
-    assert [p.topic for p in now][:3] == ["loyalty", "packaging", "delivery"]
+    mine = [{name for name, chance in p.topics.items() if chance > 0.5} for p in now[:3]]
+    assert "loyalty" in mine[0] and "packaging" in mine[1] and mine[2] == {"delivery"}
     assert [p.sentiment for p in now] == [p.sentiment for p in was]
     assert all(p.topics[name] == q.topics[name] for p, q in zip(was[:3], now[:3], strict=True) for name in p.topics)
     assert now[3].topics["other"] == now[4].topics["other"] == 1
