@@ -10,7 +10,8 @@
     wander   the variance between hours beyond what chance alone makes, of the share relative to p(1-p) (the
              intra-class correlation of a beta-binomial law), of the volume relative to its square: a ratio of
              moments over hours (Williams 1982), each hour weighed by what it can say, none taken as further
-             off than three standard deviations, halved in two weeks, with prior values worth a day
+             off than two standard deviations (of a volume: four), so that incidents that nobody was told of
+             do not pass for wander and hide the next; halved in two weeks, with prior values worth a day
 
 A pause counts at most 1/1500 of a half-life for the share, so a rare topic remembers its last 1,500 items or so.
 Hours that an incident touched, and the first, which is a part, teach neither season nor volume nor wander.
@@ -33,7 +34,7 @@ SHARE_WANDER: Final = 0.0133  # about a quarter negative: give or take five poin
 VOLUME_WANDER: Final = 0.25  # give or take half
 LEAST_SHARE_WANDER: Final = 0.002
 LEAST_VOLUME_WANDER: Final = 0.01
-FURTHEST: Final = 3.0
+FURTHEST: Final = 2.0
 FURTHEST_VOLUME: Final = 4.0
 KNOWN_HOURS: Final = 24.0  # after so many full hours something can be said about volume
 

@@ -109,6 +109,23 @@ def test_the_wander_between_hours_is_learned_and_one_incident_moves_it_little() 
     assert spiked.share_wander.value < 2 * steady.share_wander.value + 0.001
 
 
+def test_incidents_that_were_missed_hide_the_next_ones_little() -> None:
+    dice = random.Random(5)
+    usual = [max(0.02, dice.gauss(0.25, 0.05)) for _ in range(24 * 14)]
+    missed = list(usual)
+    for day in range(14):
+        missed[day * 24 + dice.randrange(24)] = 0.6
+    without, beside = (hours(shares, [120] * len(shares), 14).share_wander.value for shares in (usual, missed))
+    assert SHARE_WANDER < without < 1.5 * SHARE_WANDER
+    assert without < beside < 1.5 * without
+
+
+def test_a_share_that_jumps_every_hour_is_learned_to_wander_so() -> None:
+    dice = random.Random(5)
+    jumping = [dice.choice([0.1, 0.4]) for _ in range(24 * 14)]
+    assert hours(jumping, [120] * len(jumping), 14).share_wander.value > 0.08  # 0.15² / (0.25 * 0.75) = 0.12
+
+
 def test_likelihoods_are_those_of_the_textbook() -> None:
     assert beta_binomial(1, 1, 0.25, 10) == pytest.approx(math.log(0.25))
     assert beta_binomial(2, 2, 0.25, 10) == pytest.approx(math.log(0.25 * 3.5 / 11))
