@@ -65,6 +65,7 @@ def test_a_broker_that_is_away_at_start_is_waited_for(tmp_path: Path) -> None:
             assert waits_for(worker) == ""
 
 
+@pytest.mark.slow
 def test_a_broker_that_comes_back_empty_begins_a_new_life_and_loses_no_count(tmp_path: Path) -> None:
     port = free_port()
     with Plant(tmp_path, f"127.0.0.1:{port}") as plant:
@@ -80,6 +81,7 @@ def test_a_broker_that_comes_back_empty_begins_a_new_life_and_loses_no_count(tmp
             assert ovoz("audit", cwd=tmp_path).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_broker_that_hangs_holds_up_and_loses_nothing(broker: EmbeddedBroker, tmp_path: Path) -> None:
     with Plant(tmp_path, broker.bootstrap) as plant:
         worker = plant.worker()

@@ -86,6 +86,7 @@ async def test_what_a_service_does_not_repeat_for_so_long_is_a_gap_and_the_rest_
         assert began - timedelta(minutes=11) < gap.since < began - timedelta(minutes=9)
 
 
+@pytest.mark.slow
 async def test_without_a_broker_a_webhook_is_not_open(tmp_path: Path) -> None:
     port = free_port()
     async with running(tmp_path, f"127.0.0.1:{port}", connectors=(told("slack"),), environ=SECRETS) as client:

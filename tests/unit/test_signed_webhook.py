@@ -12,6 +12,7 @@ from connectors.connector import Delivery, Refused, Request
 from connectors.option import Misconfigured, read
 from connectors.registry import Context, declaration
 from connectors.signature import digest
+from connectors.transport import Http
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 BODY = json.dumps({"text": "{timestamp}{url} never came"}).encode()
@@ -21,7 +22,8 @@ STAMP = str(int(NOW.timestamp()))
 def hook(**table: Any) -> Any:
     found = declaration("webhook")
     config = read(found.config, {"secret": "env:HOOK", "fields": {}, **table}, {"HOOK": "s3cret"})
-    return found.build(config, Context(http=None, now=None))  # type: ignore[arg-type]
+    http = Http(session=None, now=lambda: NOW)  # type: ignore[arg-type]
+    return found.build(config, Context(http=http, now=http.now))
 
 
 def post(headers: dict[str, str], body: bytes = BODY, url: str = "https://hooks.example/x?a=1") -> Request:

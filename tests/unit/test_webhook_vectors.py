@@ -8,8 +8,9 @@ import pytest
 
 from connectors.connector import Refused, Request
 from connectors.option import Secret
-from connectors.registry import declaration
+from connectors.registry import Context, declaration
 from connectors.signature import digest
+from connectors.transport import Http
 
 SLACK_BODY = (
     b"token=xyzz0WbapA4vBCDEFasx0q6G&team_id=T1DC2JH3J&team_domain=testteamnow&channel_id=G8PSS9T3V"
@@ -23,8 +24,9 @@ async def receive(name: str, request: Request, **secrets: str) -> Refused:
     """What the connector says to a request whose signature is right and whose body is no event of its."""
     found = declaration(name)
     config = found.config(**{key: Secret(value) for key, value in secrets.items()})
+    http = Http(session=None, now=lambda: request.received_at)  # type: ignore[arg-type]
     with pytest.raises(Refused) as refused:
-        await found.build(config, None).receive(request)  # type: ignore[arg-type, union-attr]
+        await found.build(config, Context(http=http, now=http.now)).receive(request)  # type: ignore[union-attr]
     return refused.value
 
 
