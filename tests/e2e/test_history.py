@@ -136,7 +136,8 @@ def test_a_backtest_tells_the_same_of_the_store_the_broker_and_a_file_and_the_to
         until(all_told, 30, worker.output)
         compare(address, topic, stored())
         if topic.startswith("history"):
-            compacted(plant, topic)
+            sent = compacted(plant, topic)
+            until(lambda: worker.total("feedback_items") == ITEMS + sent, 60, worker.output)
             until(all_told, 30)
             compare(address, topic, stored())
         engine.dispose()
@@ -159,8 +160,9 @@ def compare(address: str, topic: str, stored: dict[str, Alert]) -> None:
         assert Alert.from_json(json.dumps(said)) == alert
 
 
-def compacted(plant: Plant, topic: str) -> None:
-    """Change alerts while the broker cleans as soon as it may; returns when less is kept than was written."""
+def compacted(plant: Plant, topic: str) -> int:
+    """Change alerts while the broker cleans as soon as it may, until less is kept than was written; how many items
+    that took."""
     with admin(plant.settings.kafka) as client:
         quick = {
             "segment.ms": "200", "min.cleanable.dirty.ratio": "0.01", "max.compaction.lag.ms": "500",
@@ -183,3 +185,4 @@ def compacted(plant: Plant, topic: str) -> None:
         return len(list(read_offsets(plant.settings.kafka, topic, 0, [(0, end)]))) < end
 
     until(cleaned, 120)
+    return number
