@@ -51,7 +51,6 @@ class Horizon:
 class Talks:
     """What the store holds of the conversations in a batch.
 
-
     `deleted`: until when whatever was said in it is taken back. `members`: of those that the batch deletes, each item
     with the time at which it was said.
     """

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from functools import cache
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 
 from alerts.alert import Sample
 from alerts.duplicates import REMEMBERED, Entry, Recent, signatures
-from pipeline.store import schema
+from pipeline.store import schema, statements
 from pipeline.store.rows import micros, moment
 
 NEW_AUTHOR: Final = timedelta(days=1)
@@ -40,7 +39,7 @@ def mark(connection: sa.Connection, recent: Mapping[str, Recent], samples: Seque
         for entry in recent[name].take_new()
     ]
     if rows:
-        connection.execute(_keep(), rows)
+        connection.execute(statements.append(schema.signature), rows)
         for name in {str(row["workspace"]) for row in rows}:
             _trim(connection, name, recent[name])
     return _with_authors(connection, marked)
@@ -60,11 +59,6 @@ def read(connection: sa.Connection, name: str) -> Recent:
         Entry(number=row.number, feedback_id=row.feedback_id, at=moment(row.at_us), signature=bytes(row.signature))
         for row in reversed(rows)
     )
-
-
-@cache
-def _keep() -> Any:
-    return sa.insert(schema.signature)
 
 
 def _trim(connection: sa.Connection, name: str, recent: Recent) -> None:

@@ -164,7 +164,7 @@ def claim(connection: sa.Connection, receiver: str, alert: Alert, *, now: dateti
     Whoever claims it settles it by `delivered` or `release`; what is left unsettled is `unfinished` to the next.
     """
     table = schema.delivery
-    mine = sa.and_(table.c.incident == alert.incident, table.c.receiver == receiver)
+    mine = _of(receiver, alert)
     fresh = {"incident": alert.incident, "receiver": receiver, "state": "", "revision": 0, "sent_us": 0}
     connection.execute(insert(connection)(table).values(fresh).on_conflict_do_nothing())
     under_way = sa.and_(table.c.attempted_us.is_not(None), _under_way(now))
@@ -178,10 +178,9 @@ def claim(connection: sa.Connection, receiver: str, alert: Alert, *, now: dateti
 
 def release(connection: sa.Connection, receiver: str, alert: Alert, claimed: Claim) -> None:
     """Note that the receiver said no: it may be told at once, and that an `unfinished` claim stays one."""
-    table = schema.delivery
-    mine = sa.and_(table.c.incident == alert.incident, table.c.receiver == receiver)
     state = alert.state if claimed == "unfinished" else None
-    connection.execute(table.update().where(mine).values(attempted_state=state, attempted_us=None))
+    values = {"attempted_state": state, "attempted_us": None}
+    connection.execute(sa.update(schema.delivery).where(_of(receiver, alert)).values(values))
 
 
 def prune(connection: sa.Connection, before: datetime) -> int:
@@ -206,6 +205,11 @@ def told(connection: sa.Connection, incident: str) -> list[tuple[str, str]]:
             said += f"; {row.attempted_state} may have arrived"
         found.append((row.receiver, said))
     return found
+
+
+def _of(receiver: str, alert: Alert) -> Any:
+    """The delivery of an alert to a receiver."""
+    return sa.and_(schema.delivery.c.incident == alert.incident, schema.delivery.c.receiver == receiver)
 
 
 def _under_way(now: datetime) -> Any:

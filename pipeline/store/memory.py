@@ -25,7 +25,7 @@ from alerts.alert import Sample
 from alerts.duplicates import Recent
 from alerts.engine import Engine, Key
 from alerts.series import State
-from pipeline.store import duplicates, schema
+from pipeline.store import duplicates, schema, statements
 from pipeline.store.engine import insert_of
 
 log = logging.getLogger("ovoz.memory")
@@ -127,7 +127,7 @@ def journal(connection: sa.Connection, memory: Mapping[str, Remembered], samples
         held.number, held.journaled = held.number + 1, True
         rows.append({"workspace": name, "number": held.number, "samples": orjson.dumps(some)})
     if rows:
-        connection.execute(_append(), rows)
+        connection.execute(statements.append(schema.journal), rows)
 
 
 def _read(connection: sa.Connection, engine: Engine, name: str) -> Remembered:
@@ -183,8 +183,7 @@ def _set_token() -> Any:
 @cache
 def _states() -> Any:
     table = schema.detector
-    keys = sa.tuple_(table.c.workspace, table.c.rule, table.c.series)
-    return sa.select(table).where(keys.in_(sa.bindparam("keys", expanding=True)))
+    return sa.select(table).where(statements.among((table.c.workspace, table.c.rule, table.c.series), "keys"))
 
 
 @cache
@@ -200,8 +199,3 @@ def _put_states(dialect: str) -> Any:
 def _end_journal() -> Any:
     table = schema.journal
     return sa.delete(table).where(table.c.workspace == sa.bindparam("b_name"))
-
-
-@cache
-def _append() -> Any:
-    return sa.insert(schema.journal)

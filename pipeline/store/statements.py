@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from connectors.feedback import DELETED
 from pipeline.store import schema
 from pipeline.store.engine import insert_of
 
@@ -23,7 +24,8 @@ def _greatest(dialect: str) -> Any:
     return sa.func.max if dialect == "sqlite" else sa.func.greatest
 
 
-def _among(columns: tuple[sa.Column[Any], ...], name: str) -> Any:
+def among(columns: tuple[sa.Column[Any], ...], name: str) -> Any:
+    """Whether a row's `columns` are one of the tuples in the parameter `name`."""
     return sa.tuple_(*columns).in_(sa.bindparam(name, expanding=True))
 
 
@@ -34,26 +36,33 @@ def add_new(dialect: str, table: sa.Table) -> Any:
 
 
 @cache
+def append(table: sa.Table) -> Any:
+    """Insert rows that are new."""
+    return sa.insert(table)
+
+
+def _locked_places(table: sa.Table, *columns: str) -> Any:
+    """Log, partition and `columns` of `places`, pairs (log, partition), locked in one order."""
+    place = (table.c.log, table.c.partition)
+    query = sa.select(*place, *(table.c[name] for name in columns)).where(among(place, "places"))
+    return query.order_by(*place).with_for_update()
+
+
+def _at_place(table: sa.Table) -> Any:
+    return sa.and_(table.c.log == sa.bindparam("b_log"), table.c.partition == sa.bindparam("b_partition"))
+
+
+@cache
 def positions() -> Any:
     """Lock the positions of `places`, pairs (log, partition), in one order."""
-    table = schema.position
-    return (
-        sa.select(table.c.log, table.c.partition, table.c.next_offset)
-        .where(_among((table.c.log, table.c.partition), "places"))
-        .order_by(table.c.log, table.c.partition)
-        .with_for_update()
-    )
+    return _locked_places(schema.position, "next_offset")
 
 
 @cache
 def move_position() -> Any:
     """Set the next offset `b_next` of (`b_log`, `b_partition`)."""
     table = schema.position
-    return (
-        sa.update(table)
-        .where(table.c.log == sa.bindparam("b_log"), table.c.partition == sa.bindparam("b_partition"))
-        .values(next_offset=sa.bindparam("b_next"))
-    )
+    return sa.update(table).where(_at_place(table)).values(next_offset=sa.bindparam("b_next"))
 
 
 @cache
@@ -94,7 +103,23 @@ def move_watermark() -> Any:
 def held() -> Any:
     """What `rows.held` reads of the items `identities`, pairs (workspace, feedback_id)."""
     table = schema.item
-    return sa.select(*HELD).where(_among((table.c.workspace, table.c.feedback_id), "identities"))
+    return sa.select(*HELD).where(among((table.c.workspace, table.c.feedback_id), "identities"))
+
+
+# As a literal: with a parameter neither database would take the index of deleted conversations, and a room in which a
+# million messages were said would be looked through for each new one.
+_ENDED: Final = schema.item.c.turn == sa.literal_column(f"'{DELETED}'")
+
+
+@cache
+def said_in(*, only_deletions: bool) -> Any:
+    """What `rows.held` reads, conversation and times of what was said in `conversations` of `b_workspace`."""
+    table = schema.item
+    query = sa.select(*HELD, table.c.conversation_id, table.c.created_us, table.c.received_us).where(
+        table.c.workspace == sa.bindparam("b_workspace"),
+        table.c.conversation_id.in_(sa.bindparam("conversations", expanding=True)),
+    )
+    return query.where(_ENDED) if only_deletions else query
 
 
 @cache
@@ -141,13 +166,7 @@ def hear(dialect: str) -> Any:
 @cache
 def ledgers() -> Any:
     """Lock the ledgers of `places`, pairs (log, partition), in one order."""
-    table = schema.ledger
-    return (
-        sa.select(table.c.log, table.c.partition, table.c.low, table.c.spans)
-        .where(_among((table.c.log, table.c.partition), "places"))
-        .order_by(table.c.log, table.c.partition)
-        .with_for_update()
-    )
+    return _locked_places(schema.ledger, "low", "spans")
 
 
 @cache
@@ -156,6 +175,6 @@ def write_ledger() -> Any:
     table = schema.ledger
     return (
         sa.update(table)
-        .where(table.c.log == sa.bindparam("b_log"), table.c.partition == sa.bindparam("b_partition"))
+        .where(_at_place(table))
         .values(low=sa.bindparam("b_low"), spans=sa.bindparam("b_spans"), lost=table.c.lost + sa.bindparam("b_lost"))
     )

@@ -314,14 +314,9 @@ def _floor(now: datetime, retention: timedelta) -> int:
     return int((now - retention).timestamp() // 60)
 
 
-# As a literal: with a parameter neither database would take the index of deleted conversations, and a room in which a
-# million messages were said would be looked through for each new one.
-ENDED: Final = schema.item.c.turn == sa.literal_column(f"'{DELETED}'")
-
-
 def _talks(connection: sa.Connection, scored: list[Scored], before: dict[Identity, Held]) -> Talks:
     """What is held of the batch's conversations; items of those that it deletes are added to `before`."""
-    table, talks = schema.item, Talks()
+    talks = Talks()
     wanted: dict[tuple[str, bool], set[str]] = defaultdict(set)
     for item in scored:
         if item.feedback.conversation_id is not None:
@@ -330,9 +325,8 @@ def _talks(connection: sa.Connection, scored: list[Scored], before: dict[Identit
     known = {item.feedback.conversation for item in scored}
     for (name, deletes), ids in sorted(wanted.items()):
         for some in chunks(sorted(ids), IDS_PER_QUERY):
-            query = sa.select(*statements.HELD, table.c.conversation_id, table.c.created_us, table.c.received_us)
-            query = query.where(table.c.workspace == name, table.c.conversation_id.in_(some))
-            for row in connection.execute(query if deletes else query.where(ENDED)):
+            found = statements.said_in(only_deletions=not deletes)
+            for row in connection.execute(found, {"b_workspace": name, "conversations": some}):
                 prefix = row.feedback_id[: row.feedback_id.index(":", len(row.source) + 1) + 1]
                 talk = (name, prefix, row.conversation_id)
                 if talk not in known:

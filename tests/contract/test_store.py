@@ -20,7 +20,7 @@ from alerts.rule import DEFAULT_FILE
 from benchmarks.servers import PostgresServer
 from connectors.feedback import Survey
 from pipeline.live_rules import read_rules
-from pipeline.store import incidents, read, schema, transaction
+from pipeline.store import incidents, read, schema, statements, transaction
 from pipeline.store.engine import StoreAway, StoreError, away, connect, prepare, upgrade
 from pipeline.store.engine import transaction as transaction_of
 from pipeline.store.read import reading
@@ -433,10 +433,8 @@ def test_in_one_batch_the_order_of_a_deletion_and_of_what_it_deletes_does_not_ma
 def test_whether_a_conversation_was_deleted_is_found_without_a_look_at_all_that_was_said_in_it(
     engine: sa.Engine,
 ) -> None:
-    item = schema.item
-    query = sa.select(item.c.feedback_id).where(
-        item.c.workspace == "default", item.c.conversation_id.in_(["t-1", "t-2"]), transaction.ENDED
-    )
+    asking = {"b_workspace": "default", "conversations": ["t-1", "t-2"]}
+    query = statements.said_in(only_deletions=True).params(asking)
     with engine.connect() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(sa.text("SET enable_seqscan = off"))
