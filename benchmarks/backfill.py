@@ -23,12 +23,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from benchmarks.connectors import Process, until
+from benchmarks.connectors import Process, published, until
 from benchmarks.servers import EmbeddedBroker
 from connectors.fakes.fake import Limited, Running, Said, fake_of
 from connectors.feedback import Feedback
-from pipeline.bus import Bus, admin, read_offsets
-from pipeline.codec import decode_feedback, encode_feedback
+from pipeline.bus import Bus
+from pipeline.codec import encode_feedback
 from pipeline.settings import Kafka
 from pipeline.settings_file import toml
 from pipeline.store import read
@@ -104,7 +104,7 @@ async def backfill(kills: int, service: str, items: int, folder: Path, *, seed: 
             report.lives.append(_taken(folder) - before)
         async with Process(command, config, environ, log) as running:
             await until(lambda: running.ended, "the end of the backfill")
-        found = _published(broker.bootstrap)
+        found = published(broker.bootstrap)
         report.published = len(found)
         report.live = sum(not one.backfill for one in found)
         report.missing = items - len({one.text for one in found})
@@ -127,19 +127,6 @@ def _taken(folder: Path) -> int:
     with suppress(sqlite3.Error), sqlite3.connect(f"file:{folder}/ovoz.db?mode=ro", uri=True) as db:
         return int(db.execute("SELECT coalesce(max(item_count), 0) FROM connector").fetchone()[0])
     return 0
-
-
-def _published(bootstrap: str) -> list[Feedback]:
-    kafka = Kafka(bootstrap=bootstrap)
-    topic = Topics.of(kafka).raw.name
-    with admin(kafka) as client:
-        ends = client.ends(topic)
-    return [
-        decode_feedback(value)
-        for partition, (first, last) in ends.items()
-        if last > first
-        for _, _, value in read_offsets(kafka, topic, partition, [(first, last)])
-    ]
 
 
 def _minutes(folder: Path) -> Counter[int]:

@@ -29,6 +29,7 @@ import psutil
 
 from benchmarks.servers import EmbeddedBroker
 from connectors.fakes.fake import Fault, Running, Said, fake_of
+from connectors.feedback import Feedback
 from pipeline.bus import admin, read_offsets
 from pipeline.codec import decode_feedback
 from pipeline.settings import Kafka
@@ -98,8 +99,8 @@ async def chaos(kills: int, connectors: int, folder: Path, *, seed: int = 1, per
         worker = await stack.enter_async_context(Process(["worker"], config, environ, log))
         async with Process(["ingest"], config, environ, log) as ingest:
             await worker.ready("metrics on ", started=False)
-            await until(lambda: said <= set(_published(broker.bootstrap)), "every item in feedback.raw", fail=False)
-            texts = _published(broker.bootstrap)
+            await until(lambda: said <= set(_texts(broker.bootstrap)), "every item in feedback.raw", fail=False)
+            texts = _texts(broker.bootstrap)
             await until(lambda: _counted(folder) >= len(set(texts)), "every item counted", fail=False)
             shown = await _metrics(await ingest.ready("intake on "))
         report.said, report.published = len(said), len(texts)
@@ -247,17 +248,22 @@ async def until(holds: Any, what: str, *, fail: bool = True) -> None:
         await asyncio.sleep(0.1)
 
 
-def _published(bootstrap: str) -> list[str]:
+def published(bootstrap: str) -> list[Feedback]:
+    """All that is in `feedback.raw`."""
     kafka = Kafka(bootstrap=bootstrap)
     topic = Topics.of(kafka).raw.name
     with admin(kafka) as client:
         ends = client.ends(topic)
     return [
-        decode_feedback(value).text.split("\n")[-1]
+        decode_feedback(value)
         for partition, (first, last) in ends.items()
         if last > first
         for _, _, value in read_offsets(kafka, topic, partition, [(first, last)])
     ]
+
+
+def _texts(bootstrap: str) -> list[str]:
+    return [one.text.split("\n")[-1] for one in published(bootstrap)]
 
 
 def _with_cursor(folder: Path) -> int:
