@@ -14,6 +14,7 @@ from models.classifier import SENTIMENTS, TOPICS, ModelError
 
 OWN: Final = "own"
 OWN_POST: Final = "own-post"
+NO_TOPIC: Final = "-"
 LANGUAGES: Final = ("en", "ru", "uz", "uz-Cyrl", "tr", "de", "es", "fr", "it", "pt")
 
 
@@ -31,9 +32,6 @@ class Row:
     topics: frozenset[str] | None = None
     urgent: bool | None = None
     lesson: int | None = None
-
-
-NO_TOPIC: Final = "-"
 
 
 def sentences(folder: Path) -> Iterator[Row]:

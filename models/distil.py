@@ -16,15 +16,13 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
-from models import batching
-from models.backbone import PAD
+from models import batching, export
 from models.corpus import Row
 from models.encoder import Encoder
 
 TEMPERATURE: Final = 2.0
 _LOGITS: Final = ("sentiment", "topics", "urgency")
 _TOPICS_WEIGHT: Final = 0.5
-_EMBEDDING_WEIGHT: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +49,7 @@ def teach(
     torch.set_num_threads(threads)
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         for batch in batching.by_length([len(ids) for ids in pieces]):
-            longest = max(len(pieces[i]) for i in batch)
-            outputs = model(torch.tensor([pieces[i] + [PAD] * (longest - len(pieces[i])) for i in batch]))
+            outputs = model(torch.from_numpy(export.padded([pieces[i] for i in batch])))
             for name, value in outputs.items():
                 found.setdefault(name, torch.empty((len(rows), value.shape[1]), dtype=torch.float16))
                 found[name][batch] = value.to(torch.float16)
@@ -61,6 +58,7 @@ def teach(
     torch.set_num_threads(before)
     embeddings = found["embedding"].float()
     spread = float(((embeddings - embeddings.mean(0)) ** 2).sum(1).mean())
+    # Copies, since what was made in inference mode may not take part in training.
     lessons = Lessons(
         logits={name: found[name].clone() for name in _LOGITS}, embeddings=found["embedding"].clone(), spread=spread
     )
@@ -91,4 +89,4 @@ def distance(outputs: Mapping[str, Tensor], numbers: Sequence[int | None], lesso
         own = functional.binary_cross_entropy_with_logits(theirs[name], chances, reduction="sum")
         total = total + _TOPICS_WEIGHT * (cross - own)
     apart = ((outputs["embedding"][taught] - lessons.embeddings[of].float()) ** 2).sum()
-    return total + _EMBEDDING_WEIGHT * apart / lessons.spread
+    return total + apart / lessons.spread

@@ -226,12 +226,14 @@ def fit(
     settings: Settings,
     teacher: Encoder | None = None,
     lessons: Lessons | None = None,
+    stage: str = STUDENT,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> Encoder:
     """Train on `rows` over the pieces `keep`; goes on from `checkpoint` when it exists, and writes it.
 
     `teacher`: a network of all the backbone's layers, of which this one begins with `settings.layers`; `lessons`:
-    what it thinks of the rows, by their `lesson`. ModelError when the checkpoint was made with other settings.
+    what it thinks of the rows, by their `lesson`. `stage`: what reports say. ModelError when the checkpoint was
+    made with other settings.
     """
     torch.manual_seed(settings.seed)
     torch.set_flush_denormal(True)
@@ -278,7 +280,7 @@ def fit(
                 _save(checkpoint, model, optimizer, settings, step + 1, now - started)
                 report(
                     Progress(
-                        stage=STUDENT if lessons else TEACHER,
+                        stage=stage,
                         step=step + 1,
                         steps=settings.steps,
                         loss=sum(losses) / len(losses),

@@ -64,7 +64,8 @@ def train(
     first, second = checkpoints(out)
     teacher, lessons, rows = None, None, learned
     if settings.teacher:
-        teacher = fit.fit(learned, keep=keep, checkpoint=first, settings=fit.of_teacher(settings), report=report)
+        chosen = fit.of_teacher(settings)
+        teacher = fit.fit(learned, keep=keep, checkpoint=first, settings=chosen, stage=fit.TEACHER, report=report)
         settings = replace(settings, minutes=settings.minutes and settings.minutes * 2 / 3)
         asked = _asked(len(learned), report)
         rows, lessons = distil.teach(teacher, fit.tokenizer(packed, keep), learned, settings.threads, asked)
@@ -93,7 +94,7 @@ def _asked(texts: int, report: Callable[[Progress], None]) -> Callable[[int], No
 
 def checkpoints(out: Path) -> tuple[Path, Path]:
     """Where a run that writes the model `out` keeps what it has learned: the teacher's and the student's."""
-    return tuple(out.parent / f"{out.name}.{stage}.pt" for stage in (fit.TEACHER, fit.STUDENT))  # type: ignore[return-value]
+    return out.parent / f"{out.name}.{fit.TEACHER}.pt", out.parent / f"{out.name}.{fit.STUDENT}.pt"
 
 
 def splits(data: Sequence[Path], sentences: Path = SENTENCES) -> tuple[list[Row], list[Row], list[Row]]:
