@@ -12,6 +12,11 @@ START = datetime(2026, 11, 2, tzinfo=UTC)
 WORDS = ("late", "cold", "broken", "lost", "rude", "slow", "twice", "never", "again", "refund", "money", "week")
 
 
+def babble(dice: random.Random, words: int = 8, letters: int = 6) -> str:
+    """So many made-up words, which nobody else says."""
+    return " ".join("".join(dice.choices("abcdefgh", k=letters)) for _ in range(words))
+
+
 def sample(number: int, minute: float, *, negative: bool, topic: str = "delivery", text: str = "") -> Sample:
     """Item `number`, at `minute` after START."""
     words = random.Random(number)

@@ -17,7 +17,8 @@ from aiohttp import web
 
 from pipeline.broker import EmbeddedBroker
 from pipeline.codec import encode_feedback
-from tests.e2e.test_alertmanager import Peer, program, until
+from tests.e2e.test_alertmanager import Peer, opened, until
+from tests.feed import babble
 from tests.plant import Plant
 from tests.store import feedback
 
@@ -53,15 +54,8 @@ class Flaky(Peer):
 
 @pytest_asyncio.fixture
 async def peer(tmp_path: Path) -> AsyncIterator[Flaky]:
-    program()
-    folder = tmp_path / "alertmanager"
-    folder.mkdir()
-    running = Flaky(folder)
-    try:
-        await running.open()
+    async with opened(Flaky(tmp_path / "alertmanager")) as running:
         yield running
-    finally:
-        await running.close()
 
 
 def said(first: int, count: int, mood: str) -> list[tuple[bytes, bytes]]:
@@ -69,7 +63,7 @@ def said(first: int, count: int, mood: str) -> list[tuple[bytes, bytes]]:
     dice, now = random.Random(first), datetime.now(UTC)
     records = []
     for i in range(first, first + count):
-        words = " ".join("".join(dice.choices("abcdefgh", k=6)) for _ in range(8))
+        words = babble(dice)
         text = f"{mood} {TOPICS[i % len(TOPICS)]} {words}"
         item = feedback(f"{i}", text=text, created_at=now, received_at=now)
         records.append((item.feedback_id.encode(), encode_feedback(item)))

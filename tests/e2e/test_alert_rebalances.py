@@ -15,8 +15,9 @@ import pytest_asyncio
 
 from pipeline.broker import EmbeddedBroker
 from pipeline.codec import encode_feedback
-from tests.e2e.test_alertmanager import Peer, program, until
+from tests.e2e.test_alertmanager import Peer, opened, until
 from tests.e2e.test_apprise_crashes import service
+from tests.feed import babble
 from tests.plant import Plant, suspended
 from tests.store import feedback
 
@@ -35,15 +36,8 @@ share_above = 0.5
 
 @pytest_asyncio.fixture
 async def peer(tmp_path: Path) -> AsyncIterator[Peer]:
-    program()
-    folder = tmp_path / "alertmanager"
-    folder.mkdir()
-    running = Peer(folder)
-    try:
-        await running.open()
+    async with opened(Peer(tmp_path / "alertmanager")) as running:
         yield running
-    finally:
-        await running.close()
 
 
 def said(first: int, count: int, mood: str) -> list[tuple[bytes, bytes]]:
@@ -51,7 +45,7 @@ def said(first: int, count: int, mood: str) -> list[tuple[bytes, bytes]]:
     dice, now, records = random.Random(first), datetime.now(UTC), []
     for workspace in WORKSPACES:
         for i in range(first, first + count):
-            words = " ".join("".join(dice.choices("abcdefgh", k=6)) for _ in range(8))
+            words = babble(dice)
             item = feedback(f"{workspace}-{i}", workspace=workspace, text=f"{mood} delivery {words}", created_at=now,
                             received_at=now)  # fmt: skip
             records.append((item.feedback_id.encode(), encode_feedback(item)))

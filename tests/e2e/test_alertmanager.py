@@ -9,10 +9,11 @@ import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import pytest
@@ -131,6 +132,21 @@ class Peer:
         return [one["status"] for one in self.told if one["labels"]["topic"] == topic]
 
 
+P = TypeVar("P", bound=Peer)
+
+
+@asynccontextmanager
+async def opened(peer: P) -> AsyncIterator[P]:
+    """`peer`, running until it is closed; its folder is made."""
+    program()
+    peer.folder.mkdir(exist_ok=True)
+    try:
+        await peer.open()
+        yield peer
+    finally:
+        await peer.close()
+
+
 async def until(condition: Callable[[], Any], seconds: float = 15.0) -> None:
     """Wait until `condition` (a function or a coroutine function) is true."""
     end = time.monotonic() + seconds
@@ -146,13 +162,8 @@ async def until(condition: Callable[[], Any], seconds: float = 15.0) -> None:
 
 @pytest_asyncio.fixture
 async def peer(tmp_path: Path) -> AsyncIterator[Peer]:
-    program()
-    running = Peer(tmp_path)
-    try:
-        await running.open()
+    async with opened(Peer(tmp_path)) as running:
         yield running
-    finally:
-        await running.close()
 
 
 @pytest_asyncio.fixture

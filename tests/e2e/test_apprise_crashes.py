@@ -20,6 +20,7 @@ from pipeline.codec import encode_feedback
 from pipeline.store import incidents, schema
 from pipeline.store.engine import connect, transaction
 from pipeline.store.read import reading
+from tests.feed import babble
 from tests.plant import Plant, until
 from tests.store import feedback
 
@@ -77,7 +78,7 @@ def said(first: int, count: int, mood: str) -> list[tuple[bytes, bytes]]:
     dice, now = random.Random(first), datetime.now(UTC)
     records = []
     for i in range(first, first + count):
-        words = " ".join("".join(dice.choices("abcdefgh", k=6)) for _ in range(8))
+        words = babble(dice)
         item = feedback(f"{i}", text=f"{mood} delivery {words}", created_at=now, received_at=now)
         records.append((item.feedback_id.encode(), encode_feedback(item)))
     return records

@@ -25,6 +25,7 @@ from pipeline.store.engine import connect
 from pipeline.store.read import reading
 from pipeline.topics import Topics
 from tests.command import ROOT, ovoz
+from tests.feed import babble
 from tests.plant import Plant, until
 from tests.store import feedback
 
@@ -71,7 +72,7 @@ def told(now: datetime) -> list[Any]:
         worse = 300 <= i < 420 and i % 2 == 0
         mood = "terrible" if dice.random() < (0.9 if worse else 0.2) else "great"
         burns = "fire" if i in (100, 333) else ""
-        words = " ".join("".join(dice.choices("abcdefgh", k=6)) for _ in range(8))
+        words = babble(dice)
         text = f"{mood} {('delivery', 'refund')[i % 2]} {burns} {words}"
         made.append(feedback(f"{i}", text=text, created_at=at, received_at=now))
     return made

@@ -22,7 +22,7 @@ from alerts.engine import Engine
 from alerts.notifiers import AlertmanagerNotifier, AppriseNotifier
 from alerts.rule import Rule
 from tests import feed
-from tests.e2e.test_alertmanager import Peer, program, until
+from tests.e2e.test_alertmanager import Peer, opened, until
 
 pytestmark = [
     pytest.mark.prometheus,
@@ -119,13 +119,8 @@ class Channels(Peer):
 
 @pytest_asyncio.fixture
 async def channels(tmp_path: Path) -> AsyncIterator[Channels]:
-    program()
-    running = Channels(tmp_path)
-    try:
-        await running.open()
+    async with opened(Channels(tmp_path)) as running:
         yield running
-    finally:
-        await running.close()
 
 
 def hostile() -> Alert:

@@ -13,7 +13,8 @@ import pytest_asyncio
 
 from pipeline.broker import EmbeddedBroker
 from pipeline.codec import encode_feedback
-from tests.e2e.test_alertmanager import Peer, program, until
+from tests.e2e.test_alertmanager import Peer, opened, until
+from tests.feed import babble
 from tests.plant import Plant
 from tests.store import feedback
 
@@ -36,16 +37,9 @@ LEASE_S = 30
 @pytest_asyncio.fixture
 async def peer(tmp_path: Path) -> AsyncIterator[Peer]:
     """An Alertmanager that is away at first."""
-    program()
-    folder = tmp_path / "alertmanager"
-    folder.mkdir()
-    running = Peer(folder)
-    try:
-        await running.open()
+    async with opened(Peer(tmp_path / "alertmanager")) as running:
         await running.stop()
         yield running
-    finally:
-        await running.close()
 
 
 def said(first: int, count: int, mood: str, minutes: tuple[float, float] = (0, 0)) -> list[tuple[bytes, bytes]]:
@@ -53,7 +47,7 @@ def said(first: int, count: int, mood: str, minutes: tuple[float, float] = (0, 0
     dice, now = random.Random(first), datetime.now(UTC)
     records = []
     for i in range(count):
-        words = " ".join("".join(dice.choices("abcdefgh", k=6)) for _ in range(8))
+        words = babble(dice)
         at = now - timedelta(minutes=minutes[0] + (minutes[1] - minutes[0]) * i / count)
         item = feedback(f"{first + i}", text=f"{mood} delivery {words}", created_at=at, received_at=now)
         records.append((item.feedback_id.encode(), encode_feedback(item)))

@@ -27,9 +27,10 @@ from pipeline.store import schema
 from pipeline.store.engine import connect
 from pipeline.store.read import reading
 from tests.command import ovoz
-from tests.e2e.test_alertmanager import Peer, program
+from tests.e2e.test_alertmanager import Peer, opened
 from tests.e2e.test_alertmanager import until as until_async
 from tests.e2e.test_apprise_crashes import service
+from tests.feed import babble
 from tests.plant import Plant, until
 from tests.store import feedback
 
@@ -158,10 +159,10 @@ def told(now: datetime) -> Iterator[Feedback]:
     for i in range(400):
         yield one("trend", 40 * DAY - i * DAY / 10, 0.6 if i >= 330 else 0.15)
     for i in range(160):
-        words = " ".join("".join(dice.choices("abcdefgh", k=7)) for _ in range(9))
+        words = babble(dice, 9, 7)
         yield one("new_topic", 9 * DAY - i * HOUR, 1, words)
     for i in range(12):
-        words = " ".join("".join(dice.choices("abcdefgh", k=7)) for _ in range(8))
+        words = babble(dice, 8, 7)
         author = f"{i:016x}"[::-1] * 2
         yield one("new_topic", (60 - i * 5) * MINUTE, 1, f"zeppelin hangar flooded {words}", author_hash=author)
     for i in range(200):
@@ -175,15 +176,8 @@ def records(items: list[Feedback]) -> list[tuple[bytes, bytes]]:
 
 @pytest_asyncio.fixture
 async def peer(tmp_path: Path) -> AsyncIterator[Peer]:
-    program()
-    folder = tmp_path / "alertmanager"
-    folder.mkdir()
-    running = Peer(folder)
-    try:
-        await running.open()
+    async with opened(Peer(tmp_path / "alertmanager")) as running:
         yield running
-    finally:
-        await running.close()
 
 
 @pytest.mark.prometheus
@@ -325,7 +319,7 @@ def test_a_running_worker_takes_a_changed_rule_and_refuses_a_faulty_one(
 
     def said(first: int, count: int, word: str = "") -> list[tuple[bytes, bytes]]:
         dice, now = random.Random(first), datetime.now(UTC)
-        words = [" ".join("".join(dice.choices("abcdefgh", k=6)) for _ in range(8)) for _ in range(count)]
+        words = [babble(dice) for _ in range(count)]
         return records([
             feedback(f"{first + i}", text=f"great delivery {word} {words[i]}", created_at=now, received_at=now)
             for i in range(count)

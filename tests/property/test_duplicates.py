@@ -140,7 +140,7 @@ def test_it_remembers_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
     recent = Recent()
     for number in range(500):
         dice = random.Random(number)
-        recent.mark(said(" ".join("".join(dice.choices("abcdefgh", k=7)) for _ in range(9)), number))
+        recent.mark(said(feed.babble(dice, 9, 7), number))
     assert len(recent._entries) == 50
     assert sum(len(numbers) for band in recent._bands for numbers in band.values()) == 50 * duplicates.BANDS
     assert REMEMBERED == 4096 and ALIKE == 0.6
