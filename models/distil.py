@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
@@ -41,8 +44,8 @@ def teach(
     rows: Sequence[Row],
     threads: int,
     report: Callable[[int], None] = lambda _: None,
-) -> tuple[list[Row], Lessons]:
-    """The rows, each with its `lesson`, and the lessons. `report` hears of how many rows the teacher has thought."""
+) -> Lessons:
+    """What it thinks of each row, in their order. `report` hears of how many rows the teacher has thought."""
     pieces = [encoding.ids for encoding in tokenizer.encode_batch_fast([row.text for row in rows])]
     found: dict[str, Tensor] = {}
     before, done = torch.get_num_threads(), 0
@@ -59,10 +62,44 @@ def teach(
     embeddings = found["embedding"].float()
     spread = float(((embeddings - embeddings.mean(0)) ** 2).sum(1).mean())
     # Copies, since what was made in inference mode may not take part in training.
-    lessons = Lessons(
+    return Lessons(
         logits={name: found[name].clone() for name in _LOGITS}, embeddings=found["embedding"].clone(), spread=spread
     )
-    return [replace(row, lesson=number) for number, row in enumerate(rows)], lessons
+
+
+def together(every: Sequence[Lessons]) -> Lessons:
+    """What several teachers think on average; the embeddings are those of the first, with which the student begins."""
+    logits = {name: torch.stack([one.logits[name].float() for one in every]).mean(0).half() for name in _LOGITS}
+    return replace(every[0], logits=logits)
+
+
+def with_opinions(lessons: Lessons, opinions: NDArray[np.float32], share: float) -> Lessons:
+    """The lessons, of whose sentiment a part is someone else's: `opinions` are logits [rows, 3], NaN for none.
+
+    The logarithms of both chances are averaged with the weights 1 - `share` and `share`.
+    """
+    theirs = torch.log_softmax(torch.from_numpy(opinions), 1)
+    ours = torch.log_softmax(lessons.logits["sentiment"].float(), 1)
+    mixed = torch.where(theirs.isnan(), ours, (1 - share) * ours + share * theirs)
+    return replace(lessons, logits={**lessons.logits, "sentiment": mixed.half()})
+
+
+def keep(path: Path, lessons: Lessons, mark: str) -> None:
+    """Write what `kept` reads again."""
+    part = path.with_suffix(".part")
+    state = {"mark": mark, "logits": dict(lessons.logits), "embeddings": lessons.embeddings, "spread": lessons.spread}
+    torch.save(state, part)
+    part.replace(path)
+
+
+def kept(path: Path, mark: str) -> Lessons | None:
+    """The lessons of `path`, None when there are none, or of something else than `mark`."""
+    if not path.exists():
+        return None
+    state = torch.load(path, weights_only=True)
+    if state["mark"] != mark:
+        return None
+    return Lessons(logits=state["logits"], embeddings=state["embeddings"], spread=state["spread"])
 
 
 def distance(outputs: Mapping[str, Tensor], numbers: Sequence[int | None], lessons: Lessons) -> Tensor:

@@ -43,7 +43,7 @@ REPEATS: Final[Mapping[str, float]] = {
     corpus.OWN_POST: 2,
     "xlm-t": 1.7,
     "rusentitweet": 1.1,
-    "uz-app": 3,
+    "uz-app": 5,
     "uz-uzum": 2.5,
     "uz-app-mt": 1,
     "uz-intensity": 0.08,
@@ -60,6 +60,7 @@ _BUCKET_BATCHES: Final = 40
 _IGNORE: Final = -100
 _JOINED: Final = 0.15
 _DROPPED: Final = 0.08
+_SEED_STEP: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,16 +68,19 @@ class Settings:
     """One training run.
 
     `rate`: of the uppermost layer; each one below learns at `decay` times the rate of the one above.
-    `teacher`: how many steps a teacher of all layers learns first, whose thoughts this network then learns, too; 0:
-    none.
+    `teachers`: how many networks of all layers learn first, each of them `teacher` steps, whose thoughts this network
+    then learns, too; 0: none. `letters`: what part of those thoughts is of a bag of character n-grams
+    (`train_tfidf.opinions`).
     `minutes`, when given, ends the run early and lets the learning rate follow the clock, at the price of
-    repeatability; a third of them are the teacher's. `layers`: which of the backbone's layers are taken, and
+    repeatability; half of them are the teachers'. `layers`: which of the backbone's layers are taken, and
     `halvings`: before which of them neighbouring tokens become one, from `halve_from` (a share of the run) on;
     from `round_from` on, products read what int8 will leave them.
     """
 
     steps: int = 10_000
-    teacher: int = 3_000
+    teacher: int = 2_200
+    teachers: int = 2
+    letters: float = 0.3
     batch: int = 32
     rate: float = 2.5e-4
     decay: float = 0.92
@@ -107,13 +111,16 @@ class Progress:
     rate: float
 
 
-def of_teacher(settings: Settings) -> Settings:
-    """Of the teacher: all layers, every token, half the rate, since twice as many layers learn."""
-    minutes = settings.minutes and settings.minutes / 3
+def of_teacher(settings: Settings, number: int) -> Settings:
+    """Of one of the teachers, which differ by their seeds: all layers, every token, half the rate, since twice as
+    many layers learn."""
+    minutes = settings.minutes and settings.minutes / 2 / settings.teachers
     return replace(
         settings,
         steps=settings.teacher,
         teacher=0,
+        teachers=0,
+        seed=settings.seed + number * _SEED_STEP,
         rate=settings.rate / 2,
         layers=ALL_LAYERS,
         halvings=(),
@@ -368,7 +375,8 @@ def _groups(model: Encoder, settings: Settings) -> tuple[list[dict[str, Any]], l
 
 def _signature(settings: Settings) -> str:
     return (
-        f"steps {settings.steps}, teacher {settings.teacher}, batch {settings.batch}, seed {settings.seed}, "
+        f"steps {settings.steps}, teachers {settings.teachers} of {settings.teacher}, letters {settings.letters}, "
+        f"batch {settings.batch}, seed {settings.seed}, "
         f"layers {tuple(settings.layers)}, halvings {tuple(settings.halvings)} from {settings.halve_from}, "
         f"rounded from {settings.round_from}, "
         f"rates {settings.rate} {settings.decay} {settings.head_rate} {settings.word_rate}"

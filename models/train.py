@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ from models import (
     export,
     fit,
     labelled,
+    train_tfidf,
     vocabulary,
 )
 from models.backbone import Array
@@ -32,7 +34,6 @@ from models.encoder import Encoder
 from models.fit import HEADS, Progress, Settings
 from models.onnx import OnnxClassifier, softmax
 from models.reading import Reader
-from models.train_tfidf import train_tfidf
 
 SENTENCES: Final = Path(__file__).parent / "sentences"
 NAME: Final = "ovoz-e5"
@@ -53,7 +54,7 @@ def train(
 ) -> evaluate.Report:
     """Train on the labelled files of `data` and our own sentences; write the artifact to `out`.
 
-    A teacher of all the backbone's layers first, then the network that is served (`fit.Settings`). Goes on from
+    Teachers of all the backbone's layers first, then the network that is served (`fit.Settings`). Goes on from
     `checkpoints` when they are there, and the settings are the same. ModelError as in `fit` and `labelled`.
     """
     settings = settings or Settings()
@@ -61,21 +62,44 @@ def train(
     keep = vocabulary.of_tokenizer(packed, artifact.SHIPPED / artifact.TOKENIZER)
     learned, validation, test = splits(data, sentences)
     out.parent.mkdir(parents=True, exist_ok=True)
-    first, second = checkpoints(out)
     teacher, lessons, rows = None, None, learned
-    if settings.teacher:
-        chosen = fit.of_teacher(settings)
-        teacher = fit.fit(learned, keep=keep, checkpoint=first, settings=chosen, stage=fit.TEACHER, report=report)
-        settings = replace(settings, minutes=settings.minutes and settings.minutes * 2 / 3)
-        asked = _asked(len(learned), report)
-        rows, lessons = distil.teach(teacher, fit.tokenizer(packed, keep), learned, settings.threads, asked)
+    if settings.teachers:
+        teacher, lessons = _taught(learned, keep, out, settings, report)
+        rows = [replace(row, lesson=number) for number, row in enumerate(learned)]
+        settings = replace(settings, minutes=settings.minutes and settings.minutes / 2)
+    student = checkpoints(out, settings.teachers)[-1]
     model = fit.fit(
-        rows, keep=keep, checkpoint=second, settings=settings, teacher=teacher, lessons=lessons, report=report
+        rows, keep=keep, checkpoint=student, settings=settings, teacher=teacher, lessons=lessons, report=report
     )
     run = f"up to {settings.steps:,} steps of {settings.batch} texts, rate {settings.rate:g}, seed {settings.seed}"
-    if settings.teacher:
-        run += f", taught by all {packed.config['layers']} layers after {settings.teacher:,} such steps of their own"
+    if settings.teachers:
+        run += (
+            f", taught by {settings.teachers} networks of all {packed.config['layers']} layers after "
+            f"{settings.teacher:,} such steps of their own, and by character n-grams"
+        )
     return finish(model, learned, validation, test, keep=keep, out=out, name=name, run=run)
+
+
+def _taught(
+    rows: Sequence[Row], keep: Sequence[int], out: Path, settings: Settings, report: Callable[[Progress], None]
+) -> tuple[Encoder, distil.Lessons]:
+    """The first teacher, and what all of them and the n-grams of letters think of the rows."""
+    cut = fit.tokenizer(backbone.read_packed(backbone.packed_path()), keep)
+    paths = checkpoints(out, settings.teachers)
+    mark = hashlib.sha256("\n".join(map(repr, rows)).encode()).hexdigest()
+    teachers, lessons = [], []
+    for number in range(settings.teachers):
+        chosen, (checkpoint, thoughts) = fit.of_teacher(settings, number), paths[2 * number : 2 * number + 2]
+        stage = f"{fit.TEACHER} {number + 1}"
+        teacher = fit.fit(rows, keep=keep, checkpoint=checkpoint, settings=chosen, stage=stage, report=report)
+        known = distil.kept(thoughts, f"{mark} {chosen.seed} {chosen.steps}")
+        if known is None:
+            known = distil.teach(teacher, cut, rows, settings.threads, _asked(len(rows), report))
+            distil.keep(thoughts, known, f"{mark} {chosen.seed} {chosen.steps}")
+        teachers.append(teacher)
+        lessons.append(known)
+    opinions = train_tfidf.opinions(rows, settings.threads)
+    return teachers[0], distil.with_opinions(distil.together(lessons), opinions, settings.letters)
 
 
 def _asked(texts: int, report: Callable[[Progress], None]) -> Callable[[int], None]:
@@ -92,9 +116,11 @@ def _asked(texts: int, report: Callable[[Progress], None]) -> Callable[[int], No
     return heard
 
 
-def checkpoints(out: Path) -> tuple[Path, Path]:
-    """Where a run that writes the model `out` keeps what it has learned: the teacher's and the student's."""
-    return out.parent / f"{out.name}.{fit.TEACHER}.pt", out.parent / f"{out.name}.{fit.STUDENT}.pt"
+def checkpoints(out: Path, teachers: int) -> tuple[Path, ...]:
+    """Where a run that writes the model `out` keeps what it has learned: of each teacher, and what it thinks of the
+    rows; of the student."""
+    every = [f"{kind}-{number + 1}" for number in range(teachers) for kind in (fit.TEACHER, fit.LESSONS)]
+    return tuple(out.parent / f"{out.name}.{name}.pt" for name in [*every, fit.STUDENT])
 
 
 def splits(data: Sequence[Path], sentences: Path = SENTENCES) -> tuple[list[Row], list[Row], list[Row]]:
@@ -146,7 +172,7 @@ def finish(
         )
 
     write({head: plain for head in HEADS}, "")
-    train_tfidf(learned, out / artifact.BASELINE)
+    train_tfidf.train_tfidf(learned, out / artifact.BASELINE)
     served = OnnxClassifier(str(out), torch.get_num_threads())
     logits = served.logits([item.ids for item in reader.read([row.text for row in calibrating])])
     calibrated = temperatures(logits, calibrating)

@@ -25,7 +25,7 @@ _ENDINGS: Final = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz")
 @click.option("--name", help="Name of the model, which stands on every score; default: that of the shipped one.")
 @click.option("--steps", type=click.IntRange(1), help="Steps of training; default: those of the shipped model.")
 @click.option("--teacher", type=click.IntRange(0),
-              help="Steps of the teacher, which learns first; 0: no teacher.")  # fmt: skip
+              help="Steps of each of the teachers, which learn first; 0: no teachers.")  # fmt: skip
 @click.option("--batch", type=click.IntRange(1, 4096), help="Texts a step; default: those of the shipped model.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same model.")
 @click.option("--threads", type=click.IntRange(1, 1024), default=2, show_default=True, help="Processor cores.")
@@ -51,10 +51,11 @@ def train(
     FOLDER every such file is read. 4 % of it are held out to calibrate, 4 % to report on; texts that nearly repeat
     are never on both sides. Texts in other languages than the model's are left out.
 
-    A teacher of twice the layers learns first; the network that is served learns from the labels and from what the
-    teacher thinks of every text. A run that was ended goes on where it was with the same command: checkpoints are
-    written beside the folder every few minutes. In the end the folder holds int8 weights, tokenizer, calibration, the
-    TF-IDF baseline, and card.md: what it learned from, how good it is in each language, what it is bad at.
+    Two teachers of twice the layers learn first; the network that is served learns from the labels and from what the
+    teachers, and a bag of character n-grams, think of every text. A run that was ended goes on where it was with the
+    same command: checkpoints are written beside the folder every few minutes. In the end the folder holds int8
+    weights, tokenizer, calibration, the TF-IDF baseline, and card.md: what it learned from, how good it is in each
+    language, what it is bad at.
 
     Needs torch: pip install 'ovoz[train]'. Two cores take an hour or so for 90,000 texts.
 
@@ -73,9 +74,9 @@ def train(
     chosen = Settings(seed=seed, threads=threads, minutes=minutes)
     chosen = replace(chosen, steps=steps or chosen.steps, batch=batch or chosen.batch)
     if teacher is not None:
-        chosen = replace(chosen, teacher=teacher)
+        chosen = replace(chosen, teacher=teacher, teachers=chosen.teachers if teacher else 0)
     files = [file for path in data for file in _files(path)]
-    checkpoints = training.checkpoints(out)
+    checkpoints = training.checkpoints(out, chosen.teachers)
     for checkpoint in checkpoints:
         if fresh:
             checkpoint.unlink(missing_ok=True)

