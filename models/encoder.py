@@ -172,6 +172,29 @@ class Encoder(nn.Module):  # type: ignore[misc]  # torch is not followed
             }
         self.load_state_dict(ours)
 
+    def narrow(self, width: int, ids: Tensor) -> None:
+        """Keep the `width` inner units of each layer that add most to its output on `ids` (mean square)."""
+        read: dict[int, Tensor] = {}
+
+        def watch(number: int) -> Any:
+            def hook(_: object, inputs: tuple[Tensor]) -> None:
+                read[number] = inputs[0].float().square().mean((0, 1))
+
+            return hook
+
+        handles = [layer.down.register_forward_pre_hook(watch(n)) for n, layer in enumerate(self.layers)]
+        with torch.no_grad():
+            self.embed(ids)
+        for handle in handles:
+            handle.remove()
+        for number, layer in enumerate(self.layers):
+            added = read[number] * layer.down.weight.detach().square().sum(0)
+            kept = added.topk(width).indices.sort().values
+            for parameter in (layer.up.weight, layer.up.bias):
+                parameter.data = parameter.data[kept].clone()
+            layer.down.weight.data = layer.down.weight.data[:, kept].clone()
+            layer.up.out_features = layer.down.in_features = width
+
     def forward(self, ids: Tensor) -> dict[str, Tensor]:
         """Logits by head, each [batch, outputs], and the `embedding`."""
         pooled = self.embed(ids)

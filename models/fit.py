@@ -34,13 +34,15 @@ from models.distil import Lessons, distance
 from models.encoder import Encoder, from_packed
 
 ALL_LAYERS: Final = tuple(range(12))
+ALL_INNER: Final = 1_536
 LAYERS: Final = tuple(range(6))
-HALVINGS: Final = (3,)
+INNER: Final = 1_152
+HALVINGS: Final = (2,)
 HEADS: Final = {"sentiment": 3, "topics": len(TOPICS), "urgency": 1}
 # How often an epoch shows a row of each source, on average: by how clean and how near to feedback it is.
 REPEATS: Final[Mapping[str, float]] = {
     corpus.OWN: 5,
-    corpus.OWN_POST: 2,
+    corpus.OWN_POST: 3,
     "xlm-t": 1.7,
     "rusentitweet": 1.1,
     "uz-app": 5,
@@ -61,6 +63,7 @@ _IGNORE: Final = -100
 _JOINED: Final = 0.15
 _DROPPED: Final = 0.08
 _SEED_STEP: Final = 1_000
+_JUDGED: Final = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +75,8 @@ class Settings:
     then learns, too; 0: none. `letters`: what part of those thoughts is of a bag of character n-grams
     (`train_tfidf.opinions`).
     `minutes`, when given, ends the run early and lets the learning rate follow the clock, at the price of
-    repeatability; half of them are the teachers'. `layers`: which of the backbone's layers are taken, and
+    repeatability; half of them are the teachers'. `layers`: which of the backbone's layers are taken,
+    `inner`: how many of the 1,536 units between a layer's two wide products, and
     `halvings`: before which of them neighbouring tokens become one, from `halve_from` (a share of the run) on;
     from `round_from` on, products read what int8 will leave them.
     """
@@ -88,6 +92,7 @@ class Settings:
     word_rate: float = 2.5e-4
     warmup: int = 100
     layers: Sequence[int] = LAYERS
+    inner: int = INNER
     halvings: Sequence[int] = HALVINGS
     halve_from: float = 0.3
     round_from: float = 0.75
@@ -123,6 +128,7 @@ def of_teacher(settings: Settings, number: int) -> Settings:
         seed=settings.seed + number * _SEED_STEP,
         rate=settings.rate / 2,
         layers=ALL_LAYERS,
+        inner=ALL_INNER,
         halvings=(),
         round_from=1,
         minutes=minutes,
@@ -249,6 +255,9 @@ def fit(
     model = from_packed(packed, keep=keep, layers=settings.layers, heads=HEADS)
     if teacher:
         model.begin_from(teacher, settings.layers)
+    if settings.inner < ALL_INNER:
+        some = rows[:: max(1, len(rows) // _JUDGED)]
+        model.eval().narrow(settings.inner, encode(cut, [row.text for row in some]))
     model.words.weight.requires_grad = settings.word_rate > 0
     groups, rates = _groups(model, settings)
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
@@ -377,8 +386,8 @@ def _signature(settings: Settings) -> str:
     return (
         f"steps {settings.steps}, teachers {settings.teachers} of {settings.teacher}, letters {settings.letters}, "
         f"batch {settings.batch}, seed {settings.seed}, "
-        f"layers {tuple(settings.layers)}, halvings {tuple(settings.halvings)} from {settings.halve_from}, "
-        f"rounded from {settings.round_from}, "
+        f"layers {tuple(settings.layers)} of {settings.inner} units, "
+        f"halvings {tuple(settings.halvings)} from {settings.halve_from}, rounded from {settings.round_from}, "
         f"rates {settings.rate} {settings.decay} {settings.head_rate} {settings.word_rate}"
     )
 

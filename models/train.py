@@ -185,7 +185,8 @@ def finish(
     same = agreement(model, served, seen)
     run += f"; int8 says the sentiment that fp32 says on {same:.1%} of {len(seen):,} held-out texts"
     report = evaluate.evaluate(reported, [OnnxClassifier(str(out), torch.get_num_threads())])
-    shape = f"{len(model.layers)} of its 12 layers, tokens halved before {list(model.halvings)}, {len(keep):,} pieces"
+    shape = f"{len(model.layers)} of its 12 layers, {model.layers[0].up.out_features:,} of 1,536 inner units, "
+    shape += f"tokens halved before {list(model.halvings)}, {len(keep):,} pieces"
     write(calibrated, card.write(name, weights=digest, backbone=shape, sources=sources, run=run, report=report))
     return report
 

@@ -95,6 +95,24 @@ def test_a_student_begins_with_its_teachers_layers(tiny: Encoder) -> None:
     assert torch.equal(student.words.weight, tiny.words.weight)
 
 
+def test_a_narrowed_network_keeps_the_units_that_matter() -> None:
+    torch.manual_seed(1)
+    wide = Encoder(vocabulary=50, layers=2, heads=HEADS, hidden=24, intermediate=48, positions=32).eval()
+    idle = torch.arange(48) % 3 == 0
+    for layer in wide.layers:
+        layer.down.weight.data[:, idle] = 0
+    ids = torch.from_numpy(export.padded([[0, 7 + i, 9, 2] for i in range(4)]))
+    with torch.inference_mode():
+        wanted = wide(ids)["embedding"]
+    wide.narrow(32, ids)
+    assert {tuple(layer.up.weight.shape) for layer in wide.layers} == {(32, 24)}
+    with torch.inference_mode():
+        assert torch.allclose(wide(ids)["embedding"], wanted, atol=1e-5)
+        parameters = {name: value.numpy() for name, value in wide.state_dict().items()}
+        served = embed(graph.build(parameters, heads=HEADS, ranges=None), ids.numpy())
+    assert served == pytest.approx(wanted.numpy(), abs=1e-5)
+
+
 def test_a_student_that_thinks_as_its_teacher_has_nothing_to_learn_from_it(tiny: Encoder) -> None:
     ids = torch.from_numpy(export.padded([[0, 7 + i, 9, 2] for i in range(4)]))
     with torch.inference_mode():
