@@ -82,7 +82,7 @@ class Settings:
     """
 
     steps: int = 10_000
-    teacher: int = 2_200
+    teacher: int = 3_000
     teachers: int = 2
     letters: float = 0.3
     batch: int = 32
@@ -94,7 +94,7 @@ class Settings:
     layers: Sequence[int] = LAYERS
     inner: int = INNER
     halvings: Sequence[int] = HALVINGS
-    halve_from: float = 0.3
+    halve_from: float = 0.1
     round_from: float = 0.75
     seed: int = 1
     threads: int = 2
