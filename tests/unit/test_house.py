@@ -30,7 +30,7 @@ DOORS = {
     "phonenumbers": {"pipeline/redact.py"},
     "onnxruntime": {"models/onnx.py"},
     "torch": {"models/transformer.py", "models/train.py", "models/encoder.py", "models/distil.py", "models/fit.py",
-              "models/export.py", "models/train_language.py"},
+              "models/export.py", "models/train_language.py", "models/replicas.py"},
     "transformers": {"models/transformer.py"},
     "onnx": {"models/graph.py"},
     "sklearn": {"models/train_tfidf.py"},

@@ -24,6 +24,7 @@ from models.encoder import Encoder, Noise, Saturate  # noqa: E402
 from models.evaluate import Report  # noqa: E402
 from models.load import load  # noqa: E402
 from models.onnx import OnnxClassifier  # noqa: E402
+from models.replicas import Replicas  # noqa: E402
 from pipeline.cli.root import run  # noqa: E402
 
 HEADS = {"sentiment": 3, "topics": 10, "urgency": 1}
@@ -78,12 +79,12 @@ def test_replicas_leave_the_gradient_of_the_whole_batch(tiny: Encoder) -> None:
     found = []
     for count in (1, 2):
         tiny.zero_grad()
-        with fit.Replicas(tiny, count) as replicas:
-            loss = replicas.backward(ids, rows, seed=1)
+        with Replicas(tiny, count) as shared:
+            loss = shared.backward(ids, rows, seed=1)
         found.append((loss, tiny.layers[0].up.weight.grad.clone()))
-    (alone, whole), (together, shared) = found
+    (alone, whole), (together, summed) = found
     assert together == pytest.approx(alone, rel=1e-2)
-    assert torch.allclose(shared, whole, atol=0.02 * whole.abs().max().item())
+    assert torch.allclose(summed, whole, atol=0.02 * whole.abs().max().item())
 
 
 def test_a_student_begins_with_its_teachers_layers(tiny: Encoder) -> None:
