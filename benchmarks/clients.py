@@ -29,7 +29,7 @@ CHUNK: Final = 5_000
 POST_ITEMS: Final = 200
 POSTS_AT_ONCE: Final = 8
 REPEATS: Final = 60
-WATCH_S: Final = 0.01
+WATCH_S: Final = 0.05
 PROBE: Final = "probe"
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +28,7 @@ from aiokafka.errors import (
 )
 from faust.exceptions import ProducerSendError
 from faust.transport.drivers import aiokafka as driver
+from mode.services import WaitResults
 from yarl import URL
 
 from pipeline.bus import BrokerAway
@@ -101,6 +104,7 @@ def build(settings: Settings, stage: Stage, failed: Callable[[BaseException], No
         producer_acks=-1,
         producer_linger=0.0,
         loop=asyncio.get_running_loop(),
+        monitor=_Monitor(),
     )
     finished: set[tuple[str, int, int]] = set()
     app.transport = _transport(finished, stage.acknowledge_own_generation)(brokers, app)
@@ -167,6 +171,22 @@ def _attach(
     app.agent(topic, name=f"{stage.name}:{name}", concurrency=1)(agent)
 
 
+class _Monitor(faust.Monitor):  # type: ignore[misc]
+    """Without Faust's statistics of each record, which nothing reads."""
+
+    def on_message_in(self, *_: Any) -> None:
+        """Nothing."""
+
+    def on_message_out(self, *_: Any) -> None:
+        """Nothing."""
+
+    def on_stream_event_in(self, *_: Any) -> None:
+        """Nothing."""
+
+    def on_stream_event_out(self, *_: Any) -> None:
+        """Nothing."""
+
+
 class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """Asks for records in short waits: the embedded broker looks for new ones only now and then within a wait, and
     Faust's 1.5 s would cost an item that comes after a silence half a second at each stage.
@@ -178,10 +198,52 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return consumer
 
 
+@types.coroutine
+def _rest(begun: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
+    while True:
+        try:
+            sent = yield waits_for
+        except GeneratorExit:
+            begun.close()
+            raise
+        except BaseException as error:
+            go_on = partial(begun.throw, error)
+        else:
+            go_on = partial(begun.send, sent)
+        try:
+            waits_for = go_on()
+        except StopIteration as end:
+            return end.value
+
+
+async def resumed(begun: Coroutine[Any, Any, Any], waits_for: Any) -> Any:
+    """The rest of a coroutine that was begun by hand and has asked to wait for `waits_for`.
+
+    What is thrown in here (into a task that is cancelled) reaches the coroutine, or whatever it waits in would keep it.
+    """
+    return await _rest(begun, waits_for)
+
+
 def _transport(finished: set[tuple[str, int, int]], guarded: bool) -> type:
     class Consumer(driver.Consumer):  # type: ignore[misc]
         def _new_consumer_thread(self) -> Any:
             return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+        async def wait_first(self, *waiting: Any, timeout: Any = None) -> Any:
+            # Faust hands over each record in a race of four tasks, which cost more than everything else that is done
+            # with it here. The handing over nearly always has nothing to wait for: then nobody needs to race.
+            if len(waiting) != 2 or not all(map(asyncio.iscoroutine, waiting)):
+                return await super().wait_first(*waiting, timeout=timeout)
+            first, other = waiting
+            try:
+                waits_for = first.send(None)
+            except StopIteration as end:
+                other.close()
+                return WaitResults([first], [end.value], False)
+            except BaseException:
+                other.close()
+                raise
+            return await super().wait_first(resumed(first, waits_for), other, timeout=timeout)
 
         def ack(self, message: Any) -> bool:
             if not guarded:

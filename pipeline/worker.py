@@ -514,10 +514,13 @@ class Worker:
         for task in list(self._tasks):
             task.cancel()
         for stage in self._apps:
-            try:
-                await asyncio.wait_for(stage.app.stop(), STOP_TIMEOUT_S / len(self._apps))
-            except Exception as error:
-                log.debug("stage %s did not stop in time: %r", stage.name, error)
+            # Not `wait_for`, which would wait on for what does not let itself be cancelled.
+            stopping = asyncio.ensure_future(stage.app.stop())
+            await asyncio.wait({stopping}, timeout=STOP_TIMEOUT_S / len(self._apps))
+            if not stopping.done():
+                log.debug("stage %s did not stop in time", stage.name)
+            elif not stopping.cancelled() and stopping.exception():
+                log.debug("stage %s did not stop: %r", stage.name, stopping.exception())
         for receiver in self._receivers:
             try:
                 await asyncio.wait_for(receiver.notifier.close(), 1.0)
