@@ -363,7 +363,7 @@ def _held(connection: sa.Connection, scored: Iterable[Scored]) -> dict[Identity,
 def _write_items(connection: sa.Connection, changes: Changes) -> None:
     if changes.items:
         rows = [item_row(*changes.items[one], changes.expires[one]) for one in sorted(changes.items)]
-        connection.execute(statements.put_items(connection.dialect.name), rows)
+        statements.write_many(connection, statements.put_items(connection.dialect.name), rows)
 
 
 def _write_cells(connection: sa.Connection, changes: Changes) -> None:
@@ -373,7 +373,8 @@ def _write_cells(connection: sa.Connection, changes: Changes) -> None:
         {**cell._asdict(), "count": tally.count, "score_e6": tally.score_e6}
         for cell, tally in sorted(changes.cells.items())
     ]
-    connection.execute(statements.add_to(connection.dialect.name, schema.cell, "count", "score_e6"), rows)
+    added = statements.add_to(connection.dialect.name, schema.cell, "count", "score_e6")
+    statements.write_many(connection, added, rows)
     shrunk = [cell._asdict() for cell, tally in sorted(changes.cells.items()) if tally.count < 0]
     if shrunk:
         emptied = [{f"b_{key}": value for key, value in row.items()} for row in shrunk]
@@ -388,7 +389,7 @@ def _add_totals(connection: sa.Connection, totals: dict[tuple[str, str, str, str
     names = ("workspace", "source", "topic", "sentiment")
     rows = [{**dict(zip(names, key, strict=True)), "count": n} for key, n in sorted(totals.items()) if n]
     if rows:
-        connection.execute(statements.add_to(connection.dialect.name, schema.total, "count"), rows)
+        statements.write_many(connection, statements.add_to(connection.dialect.name, schema.total, "count"), rows)
 
 
 def _write_times(connection: sa.Connection, scored: list[Scored], changes: Changes, now: datetime) -> None:
