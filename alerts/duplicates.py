@@ -8,8 +8,9 @@ taken as near-duplicates from an estimate of 0.6: found are 98.8 % of pairs that
 that share 0.3 are even looked at.
 
 Short texts ("ok", "does not work") are what many people say by themselves: below 32 characters a text
-repeats another only when the same author wrote exactly it. Only the newest 4,096 distinct texts of three
-days are remembered. A copy never becomes a model for further copies, so a text cannot drift away.
+repeats another only when the same author wrote exactly it. Only the newest 2,048 to 4,096 distinct texts of three
+days are remembered: they are kept in generations of 2,048, the present one and the one before. A copy never becomes a
+model for further copies, so a text cannot drift away.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import hashlib
 import re
 import struct
 import unicodedata
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -34,7 +34,7 @@ SHINGLE: Final = 5
 ALIKE: Final = 0.6
 SHORTEST: Final = 32
 LONGEST: Final = 600
-REMEMBERED: Final = 4096
+GENERATION: Final = 2048
 REMEMBERED_FOR: Final = timedelta(days=3)
 
 _DICE = np.random.Generator(np.random.PCG64(0x4F564F5A))
@@ -130,16 +130,20 @@ def resemblance(one: bytes, other: bytes) -> float:
 
 
 class Recent:
-    """The newest distinct texts of one workspace. The same samples in the same order are marked the same."""
+    """The newest distinct texts of one workspace. The same samples in the same order are marked the same.
+
+    Entries are found by any of their bands' keys in the index of their generation, `number // GENERATION`. Thousands of
+    keys are looked up for each that is found, so it is asked first, without a loop, whether there is any.
+    """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         """`entries`: those known already, in the order of their numbers."""
-        self._entries: OrderedDict[int, Entry] = OrderedDict()
-        self._bands: tuple[dict[bytes, tuple[int, ...]], ...] = tuple({} for _ in range(BANDS))
+        self._entries: tuple[dict[int, Entry], dict[int, Entry]] = ({}, {})
+        self._numbers: tuple[dict[bytes, tuple[int, ...]], dict[bytes, tuple[int, ...]]] = ({}, {})
         self._new: list[Entry] = []
         self.last: Entry | None = None
         for entry in entries:
-            self._add(entry)
+            self._add(entry, _keys(entry.signature))
 
     def mark(self, sample: Sample, mark: bytes | None = None) -> Sample:
         """The sample, with `copy_of` set where it repeats an earlier one. `mark`: its signature, if known."""
@@ -147,14 +151,15 @@ class Recent:
             (mark,) = signatures([sample])
         if not mark:
             return sample
-        original = self._find(mark, sample.at)
+        keys = _keys(mark)
+        original = self._find(mark, keys, sample.at)
         if original is not None:
             return sample if original.feedback_id == sample.feedback_id else replace(
                 sample, copy_of=original.feedback_id
             )
         number = 1 if self.last is None else self.last.number + 1
         entry = Entry(number=number, feedback_id=sample.feedback_id, at=sample.at, signature=mark)
-        self._add(entry)
+        self._add(entry, keys)
         self._new.append(entry)
         return sample
 
@@ -163,37 +168,43 @@ class Recent:
         new, self._new = self._new, []
         return new
 
-    def _find(self, mark: bytes, at: datetime) -> Entry | None:
+    def __len__(self) -> int:
+        """How many texts are remembered."""
+        return sum(map(len, self._entries))
+
+    def _find(self, mark: bytes, keys: tuple[bytes, ...], at: datetime) -> Entry | None:
         best: Entry | None = None
         alike = ALIKE
-        seen = set()
-        for band, key in zip(self._bands, _keys(mark), strict=False):
-            for number in band.get(key, ()):
-                if number in seen:
-                    continue
-                seen.add(number)
-                entry = self._entries[number]
+        for entries, numbers in zip(self._entries, self._numbers, strict=True):
+            if numbers.keys().isdisjoint(keys):
+                continue
+            for number in {number for key in keys for number in numbers.get(key, ())}:
+                entry = entries[number]
                 if abs(at - entry.at) > REMEMBERED_FOR:
                     continue
-                share = resemblance(mark, entry.signature) if len(mark) == VALUES * 4 else 1.0
+                share = resemblance(mark, entry.signature) if len(mark) == len(entry.signature) == VALUES * 4 else 1.0
                 # Of equals the oldest, so that all copies name the same original.
                 if share > alike or (share == alike and (best is None or number < best.number)):
                     best, alike = entry, share
         return best
 
-    def _add(self, entry: Entry) -> None:
+    def _add(self, entry: Entry, keys: tuple[bytes, ...]) -> None:
+        if self.last is not None and entry.number // GENERATION != self.last.number // GENERATION:
+            self._entries = ({}, self._entries[0])
+            self._numbers = ({}, self._numbers[0])
         self.last = entry
-        self._entries[entry.number] = entry
-        for band, key in zip(self._bands, _keys(entry.signature), strict=False):
-            band[key] = (*band.get(key, ()), entry.number)
-        if len(self._entries) > REMEMBERED:
-            number, oldest = self._entries.popitem(last=False)
-            for band, key in zip(self._bands, _keys(oldest.signature), strict=False):
-                kept = tuple(one for one in band[key] if one != number)
-                if kept:
-                    band[key] = kept
-                else:
-                    del band[key]
+        self._entries[0][entry.number] = entry
+        numbers, own = self._numbers[0], (entry.number,)
+        if numbers.keys().isdisjoint(keys):
+            numbers.update(dict.fromkeys(keys, own))
+        else:
+            for key in set(keys):
+                numbers[key] = numbers.get(key, ()) + own
+
+
+def oldest_kept(last: int) -> int:
+    """The least number that is remembered once the entry `last` is there."""
+    return max(0, last // GENERATION - 1) * GENERATION
 
 
 def _keys(mark: bytes) -> tuple[bytes, ...]:

@@ -6,15 +6,16 @@ that failed it is read again, so the same items are folded whatever died.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
+import orjson
 import sqlalchemy as sa
 
 from alerts.alert import Sample
-from alerts.duplicates import REMEMBERED, Entry, Recent, signatures
+from alerts.duplicates import Entry, Recent, oldest_kept, signatures
 from pipeline.store import schema, statements
 from pipeline.store.rows import micros, moment
 
@@ -28,46 +29,55 @@ def mark(connection: sa.Connection, recent: Mapping[str, Recent], samples: Seque
     """
     marked = [recent[one.workspace].mark(one, mark) for one, mark in zip(samples, signatures(samples), strict=True)]
     rows = [
-        {
-            "workspace": name,
-            "number": entry.number,
-            "feedback_id": entry.feedback_id,
-            "at_us": micros(entry.at),
-            "signature": entry.signature,
-        }
+        _row(name, new)
         for name in sorted({sample.workspace for sample in samples})
-        for entry in recent[name].take_new()
+        if (new := recent[name].take_new())
     ]
     if rows:
-        connection.execute(statements.append(schema.signature), rows)
-        for name in {str(row["workspace"]) for row in rows}:
-            _trim(connection, name, recent[name])
+        statements.write_many(connection, statements.append(schema.signature), rows)
+        for row in rows:
+            _trim(connection, **row)
     return _with_authors(connection, marked)
 
 
 def read(connection: sa.Connection, name: str) -> Recent:
     """The newest distinct texts of a workspace."""
     table = schema.signature
+    newest = connection.scalar(sa.select(sa.func.max(table.c.last)).where(table.c.workspace == name))
+    if newest is None:
+        return Recent()
     query = (
-        sa.select(table.c.number, table.c.feedback_id, table.c.at_us, table.c.signature)
-        .where(table.c.workspace == name)
-        .order_by(table.c.number.desc())
-        .limit(REMEMBERED)
+        sa.select(table.c.number, table.c.entries, table.c.signatures)
+        .where(table.c.workspace == name, table.c.last >= oldest_kept(newest))
+        .order_by(table.c.number)
     )
-    rows = connection.execute(query).all()
-    return Recent(
-        Entry(number=row.number, feedback_id=row.feedback_id, at=moment(row.at_us), signature=bytes(row.signature))
-        for row in reversed(rows)
-    )
+    entries = (entry for row in connection.execute(query).all() for entry in _entries(*row))
+    return Recent(entry for entry in entries if entry.number >= oldest_kept(newest))
 
 
-def _trim(connection: sa.Connection, name: str, recent: Recent) -> None:
-    # Whatever lies below is read by nobody; deleting in strides spares the smaller transactions.
-    last = recent.last
-    if last is not None and last.number % 256 < 64:
+def _row(name: str, new: Sequence[Entry]) -> dict[str, Any]:
+    return {
+        "workspace": name,
+        "number": new[0].number,
+        "last": new[-1].number,
+        "entries": orjson.dumps([(one.feedback_id, micros(one.at), len(one.signature)) for one in new]),
+        "signatures": b"".join(one.signature for one in new),
+    }
+
+
+def _entries(number: int, entries: bytes, signatures: bytes) -> Iterator[Entry]:
+    begin = 0
+    for which, (feedback_id, at_us, length) in enumerate(orjson.loads(entries)):
+        mark = bytes(signatures[begin : begin + length])
+        yield Entry(number=number + which, feedback_id=feedback_id, at=moment(at_us), signature=mark)
+        begin += length
+
+
+def _trim(connection: sa.Connection, *, workspace: str, number: int, last: int, **_: Any) -> None:
+    if oldest_kept(last) != oldest_kept(number - 1):
         table = schema.signature
         connection.execute(
-            sa.delete(table).where(table.c.workspace == name, table.c.number <= last.number - REMEMBERED)
+            sa.delete(table).where(table.c.workspace == workspace, table.c.last < oldest_kept(last))
         )
 
 

@@ -169,15 +169,17 @@ journal: Final = sa.Table(
     sa.Column("samples", sa.LargeBinary, nullable=False),
 )
 
-# The newest distinct texts of each workspace, as MinHash (alerts.duplicates).
+# The newest distinct texts of each workspace, as MinHash (alerts.duplicates): those of one transaction a row, numbered
+# from `number` to `last`. `entries` is JSON, [feedback_id, time in microseconds, bytes of signature] each, and
+# `signatures` are theirs one after the other.
 signature: Final = sa.Table(
     "signature",
     metadata,
     sa.Column("workspace", sa.Text, primary_key=True),
     sa.Column("number", sa.BigInteger, primary_key=True),
-    sa.Column("feedback_id", sa.Text, nullable=False),
-    sa.Column("at_us", sa.BigInteger, nullable=False),
-    sa.Column("signature", sa.LargeBinary, nullable=False),
+    sa.Column("last", sa.BigInteger, nullable=False),
+    sa.Column("entries", sa.LargeBinary, nullable=False),
+    sa.Column("signatures", sa.LargeBinary, nullable=False),
 )
 
 # One row an incident: its life, and how far each receiver has been told (the outbox).

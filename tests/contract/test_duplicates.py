@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from alerts.alert import Sample
+from alerts.duplicates import oldest_kept
 from alerts.engine import Engine
 from pipeline.records import Scored
 from pipeline.store import duplicates, incidents, schema
@@ -80,17 +81,27 @@ def test_two_writers_in_turn_agree(engine: sa.Engine, seen: Seen) -> None:
     assert all(seen.copies[f"shop::{offset}"] for offset in range(6, 24))
 
 
-def test_only_the_newest_are_kept(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "REMEMBERED", 100)
+def test_only_the_newest_two_generations_are_kept(
+    engine: sa.Engine, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alerts.duplicates.GENERATION", 60)
     store = store_on(engine)
     for offset in range(12):
         batch = (f"{offset}.{i}" for i in range(50))
         store.fold([arrival(offset, *(copy(name, f"{name} ".translate(LETTERS) * 9) for name in batch))], now=NOW)
     with reading(engine) as connection:
-        kept = connection.scalar(sa.select(sa.func.count()).select_from(schema.signature)) or 0
-        newest = connection.scalar(sa.select(sa.func.max(schema.signature.c.number))) or 0
+        kept = connection.execute(sa.select(schema.signature.c.number, schema.signature.c.last)).all()
+        recent = duplicates.read(connection, "default")
+    newest = max(last for _, last in kept)
     assert newest > 400
-    assert 100 <= kept <= 100 + 256 + 64
+    assert min(last for _, last in kept) >= oldest_kept(newest)
+    assert sum(last - number + 1 for number, last in kept) < 120 + 50
+    assert len(recent) == newest - oldest_kept(newest) + 1
+    again = store_on(engine)
+    known, forgotten = (f"{name} ".translate(LETTERS) * 9 for name in ("11.7", "1.1"))
+    again.fold([arrival(12, copy("x", known), copy("y", forgotten))], now=NOW)
+    assert seen.copies["shop::x"] == "shop::11.7"
+    assert seen.copies["shop::y"] == ""
 
 
 LETTERS = str.maketrans("0123456789.", "abcdefghijk")

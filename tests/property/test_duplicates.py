@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from alerts import duplicates
 from alerts.alert import Sample
-from alerts.duplicates import ALIKE, REMEMBERED, SHINGLE, Recent, essence, minhashes, resemblance
+from alerts.duplicates import SHINGLE, Recent, essence, minhashes, oldest_kept, resemblance
 from tests import feed
 
 LONG = "The courier threw my parcel over the fence and nobody at support wants to hear about it"
@@ -116,13 +116,16 @@ def streams(draw: st.DrawFn) -> list[Sample]:
 @settings(max_examples=60, deadline=None)
 @given(samples=streams(), cut=st.integers(0, 40))
 def test_a_restart_from_what_was_kept_marks_the_same(samples: list[Sample], cut: int) -> None:
-    whole = Recent()
-    expected = [whole.mark(sample) for sample in samples]
-    first = Recent()
-    got = [first.mark(sample) for sample in samples[:cut]]
-    second = Recent(first.take_new())
-    got += [second.mark(sample) for sample in samples[cut:]]
-    assert got == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates, "GENERATION", 3)
+        whole = Recent()
+        expected = [whole.mark(sample) for sample in samples]
+        first = Recent()
+        got = [first.mark(sample) for sample in samples[:cut]]
+        kept = [one for one in first.take_new() if first.last and one.number >= oldest_kept(first.last.number)]
+        second = Recent(kept)
+        got += [second.mark(sample) for sample in samples[cut:]]
+        assert got == expected
 
 
 @settings(max_examples=60, deadline=None)
@@ -135,15 +138,15 @@ def test_a_copy_names_an_original_that_came_before_it(samples: list[Sample]) -> 
             originals.add(sample.feedback_id)
 
 
-def test_it_remembers_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "REMEMBERED", 50)
+def test_it_remembers_the_present_generation_and_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "GENERATION", 50)
     recent = Recent()
-    for number in range(500):
+    for number in range(1, 500):
         dice = random.Random(number)
         recent.mark(said(feed.babble(dice, 9, 7), number))
-    assert len(recent._entries) == 50
-    assert sum(len(numbers) for band in recent._bands for numbers in band.values()) == 50 * duplicates.BANDS
-    assert REMEMBERED == 4096 and ALIKE == 0.6
+        assert len(recent) == number - max(1, oldest_kept(number)) + 1
+    assert oldest_kept(499) == 400
+    assert sum(len(found) for index in recent._numbers for found in index.values()) == 100 * duplicates.BANDS
 
 
 @given(text=st.text(st.characters(codec=None, exclude_categories=()), max_size=3000))
