@@ -32,6 +32,7 @@ SCHEMA_VERSION: Final = 1
 MAX_NAME_CHARS: Final = 200
 MAX_DEAD_ID_CHARS: Final = 600
 LATEST: Final = datetime(2262, 4, 11, tzinfo=UTC)
+LATEST_US: Final = (LATEST - EARLIEST) // timedelta(microseconds=1)
 
 
 class DecodeError(ValueError):
@@ -256,6 +257,8 @@ def _raw(value: object) -> RawPosition:
 
 
 def _probability(value: object) -> float:
+    if type(value) is float and 0 <= value <= 1:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise DecodeError("schema", f"prediction: {value!r:.40} is no number from 0 to 1")
     return float(value)
@@ -290,13 +293,14 @@ def _optional(fields: Mapping[str, Any], name: str, limit: int) -> str | None:
 
 
 def _micros(at: datetime) -> int:
-    return (at - EARLIEST) // timedelta(microseconds=1)
+    since = at - EARLIEST
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def _time(fields: Mapping[str, Any], name: str) -> datetime:
     value = fields.get(name)
     if isinstance(value, bool) or not isinstance(value, int):
         raise DecodeError("schema", f"{name}: must be microseconds since 1970")
-    if not 0 <= value <= _micros(LATEST):
+    if not 0 <= value <= LATEST_US:
         raise DecodeError("schema", f"{name}: must lie between 1970 and 2262")
     return EARLIEST + timedelta(microseconds=value)
