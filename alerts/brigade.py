@@ -37,6 +37,10 @@ class Brigade:
     fades: Final = True
     takes_copies: Final = True
 
+    def ignores(self, rule: Rule, sample: Sample) -> bool:
+        """What is no copy."""
+        return not sample.copy_of
+
     def start(self) -> tuple[Cluster, ...]:
         """No copies."""
         return ()

@@ -62,6 +62,10 @@ class _Daily:
     fades: Final = False
     takes_copies: Final = False
 
+    def ignores(self, rule: Rule, sample: Sample) -> bool:
+        """None: each counts."""
+        return False
+
     def start(self) -> Memory:
         """No days yet."""
         return Memory()

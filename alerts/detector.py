@@ -111,6 +111,10 @@ class Spike:
     takes_copies: Final = False
     by_number = False
 
+    def ignores(self, rule: Rule, sample: Sample) -> bool:
+        """None: each is learned from."""
+        return False
+
     def start(self) -> Memory:
         """Nothing seen: the prior."""
         return Memory()

@@ -19,6 +19,7 @@ from urllib.parse import unquote
 
 from alerts import census
 from alerts.alert import Alert, Labels, Sample, Status, fingerprint
+from alerts.census import WEEK_S
 from alerts.quotes import clean
 from alerts.rule import Rule
 from alerts.series import Change, State, due_s, rest, start, step, tick
@@ -42,6 +43,13 @@ class _Way(NamedTuple):
     rule: Rule
     key: Key
     census: Key | None
+
+
+class _Route(NamedTuple):
+    """All series that a sample counts in, and the keys of all states that it takes to do so."""
+
+    ways: tuple[_Way, ...]
+    keys: tuple[Key, ...]
 
 
 class Transition(NamedTuple):
@@ -73,14 +81,14 @@ class Engine:
         self.rules: Final = tuple(rules)
         self._rules = {rule.name: rule for rule in rules}
         self._links = dashboard_url, prometheus_url
-        self._routes: dict[tuple[str, ...], tuple[_Way, ...]] = {}
+        self._routes: dict[tuple[str, ...], _Route] = {}
         self._shares: dict[tuple[str, int], Rule] = {}
         by_customer = any(rule.customers or "customer" in rule.group_by for rule in rules)
         self._marked = attrgetter(*_FILTERED, *(["customer"] if by_customer else []))
 
-    def series_keys(self, sample: Sample) -> list[Key]:
+    def series_keys(self, sample: Sample) -> tuple[Key, ...]:
         """The series that a sample counts in, at most one for each rule, and what counts these (alerts.census)."""
-        return [key for way in self._route(sample) for key in way[1:] if key is not None]
+        return self._route(sample).keys
 
     def evaluate(self, samples: Iterable[Sample], states: Mapping[Key, State], now: datetime) -> Evaluation:
         """Take `samples` in the order of their arrival; a key without a state starts afresh.
@@ -91,14 +99,21 @@ class Engine:
         now_s = now.timestamp()
         new: dict[Key, State] = {}
         told = _Told()
+        parts: dict[Key, Rule] = {}
         for sample in samples:
             at_s = min(sample.at.timestamp(), now_s)
-            for rule, key, shared in self._route(sample):
+            for rule, key, shared in self._route(sample).ways:
                 state = new.get(key) or self._held(rule, states.get(key))
-                own = rule if shared is None else self._own(rule, shared, state, at_s, new, states)
-                new[key], changes = step(state, own, sample, at_s)
+                if shared is not None:
+                    # Only a series that speaks for the first time in a week changes what each one has.
+                    if shared not in parts or at_s // WEEK_S > state.life.last_s // WEEK_S:
+                        parts[shared] = self._part(rule, shared, state, at_s, new, states)
+                    rule = parts[shared]
+                after, changes = step(state, rule, sample, at_s)
+                if after is not state:
+                    new[key] = after
                 if changes:
-                    told.take(rule, key, changes)
+                    told.take(self._rules[rule.name], key, changes)
         return Evaluation(states=new, alerts=self._compose(told), transitions=tuple(told.transitions))
 
     def tick(
@@ -152,13 +167,13 @@ class Engine:
         rule = self._rules.get(key.rule)
         return self._fingerprint(rule, key) if rule is not None and self._fits(rule, key) else None
 
-    def _route(self, sample: Sample) -> tuple[_Way, ...]:
+    def _route(self, sample: Sample) -> _Route:
         mark = self._marked(sample)
         route = self._routes.get(mark)
         if route is None:
             if len(self._routes) >= _MAX_CACHED_ROUTES:
                 self._routes.clear()
-            route = self._routes[mark] = tuple(
+            ways = tuple(
                 _Way(
                     rule,
                     Key(sample.workspace, rule.name, _series(rule, sample)),
@@ -169,9 +184,11 @@ class Engine:
                 for rule in self.rules
                 if _takes(rule, sample)
             )
+            keys = tuple(key for way in ways for key in way[1:] if key is not None)
+            route = self._routes[mark] = _Route(ways, keys)
         return route
 
-    def _own(
+    def _part(
         self, rule: Rule, shared: Key, state: State, at_s: float, new: dict[Key, State], states: Mapping[Key, State]
     ) -> Rule:
         """The rule with the part of its allowance that one series has; one that has not spoken this week is counted."""

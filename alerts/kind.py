@@ -8,7 +8,7 @@ told the event time. alerts.series turns its verdicts into incidents, alike for 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from alerts.alert import Sample
 from alerts.life import Life
@@ -27,6 +27,10 @@ class Verdict(NamedTuple):
     onset_s: float | None = None
     matched: bool = False
     speaks: bool = False
+
+
+CALM: Final = (Verdict(False), Verdict(False, matched=True))
+"""Nothing is odd; by whether the item is one of those complained of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,11 @@ class Detector(Protocol):
     @property
     def takes_copies(self) -> bool:
         """Whether near-duplicates (`copy_of`) are items too. Otherwise they are counted as evidence only."""
+        ...
+
+    def ignores(self, rule: Rule, sample: Sample) -> bool:
+        """Whether such an item leaves every memory as it is while nothing looks odd (no onset, no incident), and so
+        need not be shown then."""
         ...
 
     def start(self) -> Any:

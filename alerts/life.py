@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from datetime import timedelta
+from typing import Any, Final, NamedTuple
 
 from alerts.alert import Quote, Sample, quote_from_data, quote_to_data
-from alerts.quotes import remember
+from alerts.quotes import KEPT, remember
+
+made: Final = tuple.__new__
+"""`made(Kind, (…))` is `Kind(…)` of a NamedTuple, all fields given, in half the time: for what each item makes anew."""
+
+
+QUOTED_EVERY: Final = timedelta(seconds=1)
+"""Of a series with as many quotes as are kept: nobody reads what a faster stream would put in their places."""
 
 
 class Life(NamedTuple):
@@ -13,7 +21,7 @@ class Life(NamedTuple):
 
     Since `onset_s`, the beginning of what looks odd: `matched` of `total` items were of those complained
     of, near-duplicates folded; `copies` more repeated a matched item, `copied` any; and the newest
-    `quotes`. The condition holds since `since_s`; firing since `fired_s`, None while pending. `spoke_s`: the
+    `quotes`, not more than one a second once there are KEPT. The condition holds since `since_s`; firing since `fired_s`, None while pending. `spoke_s`: the
     last item that spoke for the incident. `clear_s`: since when the condition is gone, while it still
     fires. `refreshed_s`: when the alert was last told anew. `ended_s`: when the last incident ended.
     """
@@ -60,23 +68,25 @@ class Life(NamedTuple):
         )  # fmt: skip
 
 
-def gather(life: Life, onset_s: float | None, sample: Sample, at_s: float, *, matched: bool) -> Life:
-    """Count an item as evidence, while there is anything odd."""
+def gather(
+    life: Life, onset_s: float | None, sample: Sample, at_s: float, *, matched: bool, speaks: bool = False
+) -> Life:
+    """Count an item as evidence, while there is anything odd; `speaks`: it keeps an incident alive."""
     if onset_s is None:
-        if life.onset_s is None or life.since_s is not None:
-            return Life(at_s, sample.model, *life[2:])
-        return forget(life)._replace(last_s=at_s, model=sample.model)
-    quotes = remember(life.quotes, sample) if matched else life.quotes
-    if quotes and quotes[0].at.timestamp() < onset_s:
+        if life.onset_s is not None and life.since_s is None:
+            life = forget(life)
+        calm = made(Life, (at_s, sample.model, *life[2:]))
+        return calm._replace(spoke_s=at_s) if speaks else calm
+    quotes = life.quotes
+    if matched and (len(quotes) < KEPT or sample.at - quotes[-1].at >= QUOTED_EVERY):
+        quotes = remember(quotes, sample)
+    # Quotes from before the onset can only be among them when either has changed.
+    if (quotes is not life.quotes or onset_s != life.onset_s) and quotes and quotes[0].at.timestamp() < onset_s:
         quotes = tuple(quote for quote in quotes if quote.at.timestamp() >= onset_s) or quotes[-1:]
-    return life._replace(
-        last_s=at_s,
-        model=sample.model,
-        onset_s=onset_s,
-        matched=life.matched + matched,
-        total=life.total + 1,
-        quotes=quotes,
-    )
+    return made(Life, (
+        at_s, sample.model, onset_s, life.matched + matched, life.total + 1, life.copies, life.copied, quotes,
+        life.since_s, life.fired_s, at_s if speaks else life.spoke_s, *life[11:],
+    ))  # fmt: skip
 
 
 def gather_copy(life: Life, at_s: float, *, matched: bool) -> Life:

@@ -73,6 +73,10 @@ class NewTopic:
     fades: Final = True
     takes_copies: Final = False
 
+    def ignores(self, rule: Rule, sample: Sample) -> bool:
+        """What fits a topic."""
+        return sample.topic != "other" and sample.certainty >= rule.certainty_below
+
     def start(self) -> Memory:
         """Nothing read yet."""
         return Memory()
@@ -80,7 +84,7 @@ class NewTopic:
     def observe(self, memory: Memory, rule: Rule, sample: Sample, at_s: float, life: Life) -> tuple[Memory, Verdict]:
         """Take one more item."""
         open_ = life.since_s is not None
-        if sample.topic != "other" and sample.certainty >= rule.certainty_below:
+        if self.ignores(rule, sample):
             return memory, Verdict(open_, life.onset_s)
         found = dict.fromkeys(_WORD.findall(essence(sample.text)))
         words = tuple(sorted(found, key=len, reverse=True)[:WORDS_PER_ITEM])

@@ -57,7 +57,7 @@ def alike(one: str, other: str) -> bool:
 
 def _common(first: frozenset[str], second: frozenset[str]) -> bool:
     one, other = len(first), len(second)
-    if one < 0.8 * other or other < 0.8 * one:
+    if one < 0.8 * other or other < 0.8 * one or first.isdisjoint(second):
         return False
     both = len(first & second)
     return both >= 0.8 * (one + other - both)
@@ -65,7 +65,9 @@ def _common(first: frozenset[str], second: frozenset[str]) -> bool:
 
 def private(text: str) -> str:
     """The text without addresses of mail and without long numbers."""
-    return _NUMBER.sub("[number]", _ADDRESS.sub("[address]", text))
+    if "@" in text:
+        text = _ADDRESS.sub("[address]", text)
+    return _NUMBER.sub("[number]", text)
 
 
 def pick(quotes: tuple[Quote, ...], limit: int) -> tuple[Quote, ...]:
@@ -80,11 +82,14 @@ def quote(sample: Sample) -> Quote:
     """What an alert may show of a sample."""
     return Quote(
         feedback_id=clean(sample.feedback_id, 600),
-        source=clean(sample.source, 64),
-        language=clean(sample.language, 35),
+        source=_label(sample.source, 64),
+        language=_label(sample.language, 35),
         at=sample.at,
         text=_shown(sample.text),
     )
+
+
+_label = lru_cache(maxsize=1024)(clean)
 
 
 @lru_cache(maxsize=256)

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from alerts.alert import Sample, Status
 from alerts.kind import Verdict
 from alerts.kinds import KINDS
-from alerts.life import Life, forget, gather, gather_copy
+from alerts.life import Life, forget, gather, gather_copy, made
 from alerts.rule import Rule
 
 REFRESH_S: Final = 15.0
@@ -74,20 +74,27 @@ def start(rule: Rule) -> State:
 
 
 def step(state: State, rule: Rule, sample: Sample, at_s: float) -> tuple[State, list[Change]]:
-    """Take one more item of the series, at event time `at_s`; one that comes late counts as of the latest."""
-    at_s = max(at_s, state.life.last_s)
-    detector = KINDS[state.kind]
+    """Take one more item of the series, at event time `at_s`; one that comes late counts as of the latest.
+
+    The very same state comes back where the item says nothing to it.
+    """
+    kind, memory, life = state
+    detector = KINDS[kind]
+    if life.onset_s is None and life.since_s is None and detector.ignores(rule, sample):
+        return state, []
+    at_s = max(at_s, life.last_s)
     changes: list[Change] = []
-    if state.life.since_s is not None or detector.due_s(state.memory, rule, state.life) is not None:
+    due = detector.due_s(memory, rule, life)
+    if life.since_s is not None or (due is not None and due <= at_s):
         state, changes = tick(state, rule, at_s)
-    memory, verdict = detector.observe(state.memory, rule, sample, at_s, state.life)
+        _, memory, life = state
+    memory, verdict = detector.observe(memory, rule, sample, at_s, life)
+    holds, onset_s, matched, speaks = verdict
     if sample.copy_of and not detector.takes_copies:
-        return state._replace(life=gather_copy(state.life, at_s, matched=verdict.matched)), changes
-    life = gather(state.life, verdict.onset_s, sample, at_s, matched=verdict.matched)
-    if verdict.speaks:
-        life = life._replace(spoke_s=at_s)
-    state = State(kind=state.kind, memory=memory, life=life)
-    if life.since_s is None and not verdict.holds:
+        return state._replace(life=gather_copy(life, at_s, matched=matched)), changes
+    life = gather(life, onset_s, sample, at_s, matched=matched, speaks=speaks)
+    state = made(State, (kind, memory, life))
+    if life.since_s is None and not holds:
         return state, changes
     state, more = _advance(state, rule, verdict, at_s)
     if not more:

@@ -30,6 +30,10 @@ class Severe:
     takes_copies: Final = False
     _KEPT: Final = 5
 
+    def ignores(self, rule: Rule, sample: Sample) -> bool:
+        """What is not severe."""
+        return reason(rule, sample) is None
+
     def start(self) -> tuple[str, ...]:
         """Nothing severe."""
         return ()
@@ -80,22 +84,25 @@ class Severe:
 
 def reason(rule: Rule, sample: Sample) -> str | None:
     """Why an item is severe to a rule, in a few words without any of the customer's; None: it is not."""
-    found: list[str | None] = []
-    if rule.urgency is not None:
-        urgent = sample.urgency is not None and sample.urgency >= rule.urgency
-        found.append(f"urgency at least {rule.urgency:g}" if urgent else None)
-    if rule.concerns:
-        text = sample.text.casefold()
-        # Nearly always there is none: one search says so.
-        any_of = _concern(rule.concerns, sample.language).search(text)
-        which = (name for name in rule.concerns if concern(name, sample.language).search(text))
-        found.append(next(which, None) if any_of else None)
-    if rule.words:
-        match = _pattern(rule.words).search(sample.text.casefold())
-        # The word of the rule file, never the customer's.
-        found.append(f'word "{_of(rule.words, match.group())}"' if match else None)
-    if not found:
+    limit, urgency = rule.urgency, sample.urgency
+    urgent = limit is not None and urgency is not None and urgency >= limit
+    text = sample.text.casefold() if rule.concerns or rule.words else ""
+    # Nearly always there is none: one search says so.
+    concerned = rule.concerns and _concern(rule.concerns, sample.language).search(text)
+    word = _pattern(rule.words).search(text) if rule.words else None
+    if limit is None and not rule.concerns and not rule.words:
         return "negative feedback" if sample.sentiment == NEGATIVE else None
+    if not urgent and not concerned and word is None:
+        return None
+    found: list[str | None] = []
+    if limit is not None:
+        found.append(f"urgency at least {limit:g}" if urgent else None)
+    if rule.concerns:
+        which = (name for name in rule.concerns if concern(name, sample.language).search(text))
+        found.append(next(which, None) if concerned else None)
+    if rule.words:
+        # The word of the rule file, never the customer's.
+        found.append(f'word "{_of(rule.words, word.group())}"' if word else None)
     if rule.require == "all" and None in found:
         return None
     return " and ".join(one for one in found if one) or None

@@ -25,6 +25,10 @@ class Threshold:
     fades: Final = False
     takes_copies: Final = False
 
+    def ignores(self, rule: Rule, sample: Sample) -> bool:
+        """None: each counts."""
+        return False
+
     def start(self) -> Slices:
         """No items."""
         return ()
