@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 
 from alerts.alert import NEGATIVE, Sample
 from alerts.kind import Explanation, Verdict
-from alerts.life import Life
+from alerts.life import Life, made
 from alerts.rule import Rule
 from alerts.threshold import span
 
@@ -75,12 +75,12 @@ class _Daily:
         bad, day = sample.sentiment == NEGATIVE, int(at_s // _DAY_S)
         days = memory.days
         if days and days[-1].day >= day:
-            last = days[-1]
-            days = (*days[:-1], Day(last.day, last.items + 1, last.negative + bad, last.score + sample.score))
+            last, items, negative, score = days[-1]
+            days = (*days[:-1], made(Day, (last, items + 1, negative + bad, score + sample.score)))
         else:
             days = (*days, Day(day, 1, int(bad), sample.score))[-MOST_DAYS:]
         judged = memory.judged or day - 1
-        return memory._replace(days=days, judged=judged), self._verdict(memory, life, matched=bad, at_s=at_s)
+        return made(Memory, (days, judged, *memory[2:])), self._verdict(memory, life, matched=bad, at_s=at_s)
 
     def tick(self, memory: Memory, rule: Rule, now_s: float, life: Life, *, behind: bool) -> tuple[Memory, Verdict]:
         """Judge the day that is over; while behind, it is not over."""
@@ -120,7 +120,7 @@ class _Daily:
     def _verdict(memory: Memory, life: Life, *, matched: bool, at_s: float) -> Verdict:
         # Quotes are those of the last day or so: what is wrong now, not what was weeks ago.
         recent_s = (at_s // _DAY_S - 1) * _DAY_S
-        return Verdict(memory.holds, recent_s if life.since_s is None else life.onset_s, matched=matched)
+        return made(Verdict, (memory.holds, recent_s if life.since_s is None else life.onset_s, matched, False))
 
 
 class Trend(_Daily):

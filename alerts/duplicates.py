@@ -22,6 +22,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -68,6 +69,7 @@ class Entry:
     signature: bytes
 
 
+@lru_cache(maxsize=1024)
 def essence(text: str) -> str:
     """What is compared: letters and single spaces, at most 600; of a reply what is new in it.
 

@@ -16,8 +16,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from alerts.alert import Sample
 from alerts.duplicates import essence
@@ -38,8 +39,7 @@ _WORD = re.compile(r"[^\W\d_]{4,}")
 _WEEK_S: Final = 7 * 86400.0
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One item of the window. `stems`: those of its words, sorted."""
 
     at_s: float
@@ -50,16 +50,15 @@ class Item:
     @classmethod
     def of(cls, at_s: float, author: str, words: tuple[str, ...]) -> Item:
         """The item that holds these words."""
-        return cls(at_s, author, words, tuple(sorted({_stem(word) for word in words})))
+        return cls(at_s, author, words, tuple(sorted({word[:STEM] for word in words})))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class Memory(NamedTuple):
     """Items of the window, oldest first, and how many hold each stem; the same of the past; what was found."""
 
     window: tuple[Item, ...] = ()
-    counts: dict[str, int] = field(default_factory=dict)
-    past: dict[str, float] = field(default_factory=dict)
+    counts: Mapping[str, int] = MappingProxyType({})
+    past: Mapping[str, float] = MappingProxyType({})
     items: float = 0.0
     stem: str = ""
     words: tuple[str, ...] = ()
@@ -93,10 +92,9 @@ class NewTopic:
         if open_:
             matched = memory.stem in stems
             if matched:
-                memory = replace(memory, count=memory.count + 1)
+                memory = memory._replace(count=memory.count + 1)
             return memory, Verdict(True, life.onset_s, matched=matched, speaks=matched)
-        best = max(stems, key=lambda stem: _surprise(memory, stem), default="")
-        surprise = _surprise(memory, best)
+        best, surprise = _most_surprising(memory, stems)
         limit = _limit(rule)
         if memory.items < LEARNED_ITEMS or surprise < limit / 2:
             return memory, Verdict(False, _onset(memory, life))
@@ -111,8 +109,8 @@ class NewTopic:
         )
         if holds:
             expected = _expected(memory, best)
-            memory = replace(
-                memory, stem=best, words=_telling(memory, cluster), count=len(cluster), expected=expected
+            memory = memory._replace(
+                stem=best, words=_telling(memory, cluster), count=len(cluster), expected=expected
             )
         return memory, Verdict(holds, cluster[0].at_s, matched=True, speaks=holds)
 
@@ -126,7 +124,7 @@ class NewTopic:
 
     def rest(self, memory: Memory) -> Memory:
         """What was found becomes the past like all else."""
-        return replace(memory, stem="", words=(), count=0, expected=0.0)
+        return memory._replace(stem="", words=(), count=0, expected=0.0)
 
     def explain(self, memory: Memory, rule: Rule, life: Life) -> Explanation:
         """The words, and how many items hold them."""
@@ -143,7 +141,7 @@ class NewTopic:
     def dump(self, memory: Memory) -> Any:
         """The memory as a JSON array."""
         return [
-            [[item.at_s, item.author, item.words] for item in memory.window], memory.past, memory.items,
+            [[item.at_s, item.author, item.words] for item in memory.window], dict(memory.past), memory.items,
             memory.stem, memory.words, memory.count, memory.expected,
         ]  # fmt: skip
 
@@ -161,15 +159,15 @@ class NewTopic:
 def _slide(memory: Memory, first_s: float, new: Item) -> Memory:
     """Take an item in; what leaves the window becomes the past."""
     window = (*memory.window, new)
-    gone = [item for item in window if item.at_s < first_s]
-    kept = [item for item in window if item.at_s >= first_s]
-    if len(kept) > WINDOW_ITEMS:
-        gone, kept = gone + kept[:-WINDOW_ITEMS], kept[-WINDOW_ITEMS:]
+    leaving = max(len(window) - WINDOW_ITEMS, 0)
+    while leaving < len(window) and window[leaving].at_s < first_s:
+        leaving += 1
+    gone, kept = window[:leaving], window[leaving:]
     counts = dict(memory.counts)
     for stem in new.stems:
         counts[stem] = counts.get(stem, 0) + 1
     if not gone:
-        return replace(memory, window=tuple(kept), counts=counts)
+        return memory._replace(window=kept, counts=counts)
     past, items = dict(memory.past), memory.items + len(gone)
     for item in gone:
         for stem in item.stems:
@@ -182,20 +180,23 @@ def _slide(memory: Memory, first_s: float, new: Item) -> Memory:
         keep = sorted(past, key=lambda stem: (-past[stem], stem))[: VOCABULARY // 2]
         past = {stem: past[stem] * FORGET for stem in keep}
         items *= FORGET
-    return replace(memory, window=tuple(kept), counts=counts, past=past, items=items)
-
-
-def _stem(word: str) -> str:
-    return word[:STEM]
+    return memory._replace(window=kept, counts=counts, past=past, items=items)
 
 
 def _expected(memory: Memory, stem: str) -> float:
     return (memory.past.get(stem, 0.0) + 1) / (memory.items + 1) * len(memory.window)
 
 
-def _surprise(memory: Memory, stem: str) -> float:
-    count, expected = memory.counts.get(stem, 0), _expected(memory, stem)
-    return count * math.log(count / expected) - (count - expected) if count > expected else 0.0
+def _most_surprising(memory: Memory, stems: Iterable[str]) -> tuple[str, float]:
+    """Of these stems, which are in the window, the first whose number is the least likely, and how unlikely."""
+    best, most = "", 0.0
+    for stem in stems:
+        count, expected = memory.counts[stem], _expected(memory, stem)
+        if count > expected:
+            surprise = count * math.log(count / expected) - (count - expected)
+            if surprise > most:
+                best, most = stem, surprise
+    return best, most
 
 
 def _limit(rule: Rule) -> float:
@@ -217,7 +218,7 @@ def _telling(memory: Memory, cluster: list[Item]) -> tuple[str, ...]:
     share = {stem: count / (_expected(memory, stem) + 1) for stem, count in counts.items() if 3 * count >= len(cluster)}
     best = sorted(share, key=lambda stem: (-share[stem], stem))[:SHOWN]
     written = Counter(word for item in cluster for word in item.words)
-    return tuple(min((w for w in written if _stem(w) == stem), key=lambda w: (-written[w], w)) for stem in best)
+    return tuple(min((w for w in written if w[:STEM] == stem), key=lambda w: (-written[w], w)) for stem in best)
 
 
 def _onset(memory: Memory, life: Life) -> float | None:
