@@ -20,9 +20,10 @@ Hours that an incident touched, and the first, which is a part, teach neither se
 from __future__ import annotations
 
 import math
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 from alerts import season
+from alerts.life import made
 
 PRIOR_NEGATIVE: Final = 5.0
 PRIOR_ITEMS: Final = 20.0
@@ -113,7 +114,7 @@ class Baseline(NamedTuple):
         """Whether enough full hours were seen to judge a number of items."""
         return self.volume_hours >= KNOWN_HOURS and self.hour.rate > 0
 
-    def at(self, at_s: float, half_life_s: float, *, held: bool) -> Self:
+    def at(self, at_s: float, half_life_s: float, *, held: bool) -> Baseline:
         """As of `at_s`, no earlier than the last item, before it is counted."""
         number = int(at_s // HOUR_S)
         base = self if number == self.hour.number else self._turned(number, half_life_s, held=held)
@@ -123,39 +124,24 @@ class Baseline(NamedTuple):
         keep = 0.5 ** (gap_s / HOUR_S)
         handed = (1 - keep) * (HELD if held else 1.0)
         fade = 0.5 ** (min(gap_s, half_life_s / REMEMBERED_ITEMS) / half_life_s)
-        return type(self)(
-            base.a * fade + base.recent_negative * handed,
-            base.b * fade + base.recent * handed,
-            base.recent_negative * keep,
-            base.recent * keep,
-            base.items,
-            at_s,
-            *base[6:],
-        )
+        a, b, recent_negative, recent, items = base[:5]
+        return made(Baseline, (
+            a * fade + recent_negative * handed, b * fade + recent * handed, recent_negative * keep, recent * keep,
+            items, at_s, *base[6:],
+        ))  # fmt: skip
 
-    def counted(self, *, bad: bool, held: bool) -> Self:
+    def counted(self, *, bad: bool, held: bool) -> Baseline:
         """With one more item, as of `last_s`."""
-        hour, young = self.hour, self.items < YOUNG_ITEMS
-        return type(self)(
-            self.a + (bad and young),
-            self.b + young,
-            self.recent_negative + (bad and not young),
-            self.recent + (not young),
-            self.items + 1,
-            *self[5:10],
-            Hour(
-                hour.number,
-                hour.negative + bad,
-                hour.items + 1,
-                hour.expected + self.share,
-                hour.clean and not held,
-                hour.share,
-                hour.rate,
-            ),
-            self.season,
-        )
+        a, b, recent_negative, recent, items = self[:5]
+        if items < YOUNG_ITEMS:
+            a, b = a + bad, b + 1
+        else:
+            recent_negative, recent = recent_negative + bad, recent + 1
+        number, negative, heard, expected, clean, share, rate = self.hour
+        hour = made(Hour, (number, negative + bad, heard + 1, expected + self.share, clean and not held, share, rate))
+        return made(Baseline, (a, b, recent_negative, recent, items + 1, *self[5:10], hour, self.season))
 
-    def _turned(self, number: int, half_life_s: float, *, held: bool) -> Self:
+    def _turned(self, number: int, half_life_s: float, *, held: bool) -> Baseline:
         """A new hour has begun: learn from the one before, and from those without an item in between."""
         base = self
         if base.hour.number >= 0:
@@ -172,7 +158,7 @@ class Baseline(NamedTuple):
         level = self.volume_items / self.volume_hours if self.volume_hours else 0.0
         return Hour(number=number, share=usual.share, rate=level * usual.volume)
 
-    def _learned(self, hour: Hour, half_life_s: float) -> Self:
+    def _learned(self, hour: Hour, half_life_s: float) -> Baseline:
         wander, n = self.share_wander.value, hour.items
         share_wander = self.share_wander
         if n >= 2:

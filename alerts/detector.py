@@ -43,12 +43,13 @@ from __future__ import annotations
 
 import base64
 import math
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from alerts.alert import NEGATIVE, Sample, moment
 from alerts.baseline import HOUR_S, Baseline, Hour, Wander
-from alerts.kind import Explanation, Verdict
-from alerts.life import Life
+from alerts.kind import CALM, Explanation, Verdict
+from alerts.life import Life, made
 from alerts.likelihood import beta_binomial, either, helped, more_items, worse_share
 from alerts.rule import Rule
 
@@ -121,41 +122,44 @@ class Spike:
 
     def observe(self, memory: Memory, rule: Rule, sample: Sample, at_s: float, life: Life) -> tuple[Memory, Verdict]:
         """Take one more item of the series."""
-        bad = self.by_number or sample.sentiment == NEGATIVE
-        old = memory.baseline
-        open_ = life.since_s is not None
-        held = life.since_s is not None and at_s < life.since_s + rule.half_life_s
+        counts = sample.sentiment == NEGATIVE
+        bad = counts or self.by_number
+        old, run, unstaked = memory
+        since_s = life.since_s
+        open_ = since_s is not None
+        held = since_s is not None and at_s < since_s + rule.half_life_s
         at_s = max(at_s, old.last_s)
         gap_s = at_s - old.last_s if old.items else 0.0
         baseline = old.at(at_s, rule.half_life_s, held=held)
-        unstaked = memory.unstaked + gap_s / _WEEK_S
-        run, counts = memory.run, sample.sentiment == NEGATIVE
-        if run is None:
-            if bad and (open_ or self._may_begin(baseline, rule)):
-                run = self._begun(baseline, at_s)
-                run = run._replace(negative=int(counts), total=1)
-        else:
+        unstaked += gap_s / _WEEK_S
+        if run is not None:
             expected = run.expected + baseline.hour.rate * gap_s / HOUR_S
-            run = run._replace(negative=run.negative + counts, total=run.total + 1, expected=expected)
+            run = made(Run, (*run[:6], run.negative + counts, run.total + 1, expected, *run[9:]))
+        elif bad and (open_ or self._may_begin(baseline, rule)):
+            run = self._begun(baseline, at_s)._replace(negative=int(counts), total=1)
         if run is not None and not open_:
             climb = run.climb + self._step(run, rule, bad=counts)
-            run = run._replace(climb=climb) if climb > 0 else None
-        if run is not None:
+            run = made(Run, (*run[:-1], climb)) if climb > 0 else None
+        own = 0.0
+        if run is not None and bad:
+            # After an item that is not bad there is not more evidence than before it.
             own, evidence = self._evidence(run, rule, baseline, at_s, life.copies)
-            run = run._replace(evidence=evidence, peak=max(run.peak, evidence))
-            if not open_:
-                if (self.by_number and own <= 0) or at_s > run.onset_s + LONGEST_S:
-                    run = None
-                elif run.need is None and evidence >= START:
-                    stake = STAKE * unstaked
-                    unstaked -= stake
-                    run = run._replace(need=evidence - math.log(max(rule.false_alarms_per_week * stake, 1e-300)))
-        memory = Memory(baseline=baseline.counted(bad=counts, held=open_ and held), run=run, unstaked=unstaked)
+            need = run.need
+            if need is None and evidence >= START and not open_:
+                stake = STAKE * unstaked
+                unstaked -= stake
+                need = evidence - math.log(max(rule.false_alarms_per_week * stake, 1e-300))
+            run = made(Run, (*run[:9], evidence, max(run.peak, evidence), need, *run[12:]))
+            if self.by_number and own <= 0 and not open_:
+                run = None
+        if run is not None and not open_ and at_s > run.onset_s + LONGEST_S:
+            run = None
+        memory = made(Memory, (baseline.counted(bad=counts, held=open_ and held), run, unstaked))
         if run is None:
-            return memory, Verdict(False, matched=bad)
+            return memory, CALM[bad]
         if not open_:
             holds = bad and run.need is not None and run.evidence >= run.need and own >= OWN_PART * run.need
-            return memory, Verdict(holds, run.onset_s, matched=bad)
+            return memory, made(Verdict, (holds, run.onset_s, bad, False))
         now = self._eased(run, rule, baseline, life, held=held, bad=counts, gap_s=gap_s)
         memory = memory._replace(run=now)
         return memory, Verdict(now.ease < RECOVERED, run.onset_s, matched=bad, speaks=bad and now.ease < DOUBTFUL)
@@ -239,8 +243,7 @@ class Spike:
 
     def _step(self, run: Run, rule: Rule, *, bad: bool) -> float:
         """By how much the quick CUSUM rises with an item."""
-        odds, edge, worse = run.usual / (1 - run.usual), rule.odds_ratio**EDGE, rule.odds_ratio**WORSE
-        return (math.log(worse / edge) if bad else 0.0) - math.log((1 + worse * odds) / (1 + edge * odds))
+        return _climb(run.usual, rule.odds_ratio, bad)
 
     def _evidence(self, run: Run, rule: Rule, baseline: Baseline, at_s: float, copies: int) -> tuple[float, float]:
         """What the share says, and what it says together with the number of items."""
@@ -310,6 +313,12 @@ class Volume(Spike):
         edge = rule.ratio**0.5
         says = math.log(edge / worse) + (worse - edge) * baseline.hour.rate * gap_s / HOUR_S
         return run._replace(ease=max(0.0, run.ease + says))
+
+
+@lru_cache(maxsize=4096)
+def _climb(usual: float, odds_ratio: float, bad: bool) -> float:
+    odds, edge, worse = usual / (1 - usual), odds_ratio**EDGE, odds_ratio**WORSE
+    return (math.log(worse / edge) if bad else 0.0) - math.log((1 + worse * odds) / (1 + edge * odds))
 
 
 def weeks_by_chance(run: Run | None, rule: Rule) -> float:

@@ -20,10 +20,10 @@ class Life(NamedTuple):
     """Times `_s` are epoch seconds of event time.
 
     Since `onset_s`, the beginning of what looks odd: `matched` of `total` items were of those complained
-    of, near-duplicates folded; `copies` more repeated a matched item, `copied` any; and the newest
-    `quotes`, not more than one a second once there are KEPT. The condition holds since `since_s`; firing since `fired_s`, None while pending. `spoke_s`: the
-    last item that spoke for the incident. `clear_s`: since when the condition is gone, while it still
-    fires. `refreshed_s`: when the alert was last told anew. `ended_s`: when the last incident ended.
+    of, near-duplicates folded; `copies` more repeated a matched item, `copied` any; and the newest `quotes`, not more
+    than one a second once there are KEPT. The condition holds since `since_s`; firing since `fired_s`, None while
+    pending. `spoke_s`: the last item that spoke for the incident. `clear_s`: since when the condition is gone, while
+    it still fires. `refreshed_s`: when the alert was last told anew. `ended_s`: when the last incident ended.
     """
 
     last_s: float = 0.0

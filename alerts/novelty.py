@@ -54,7 +54,10 @@ class Item(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """Items of the window, oldest first, and how many hold each stem; the same of the past; what was found."""
+    """Items of the window, oldest first, and how many hold each stem; the same of the past; what was found.
+
+    `sharing`: items that share `words`.
+    """
 
     window: tuple[Item, ...] = ()
     counts: Mapping[str, int] = MappingProxyType({})
@@ -62,7 +65,7 @@ class Memory(NamedTuple):
     items: float = 0.0
     stem: str = ""
     words: tuple[str, ...] = ()
-    count: int = 0
+    sharing: int = 0
     expected: float = 0.0
 
 
@@ -92,7 +95,7 @@ class NewTopic:
         if open_:
             matched = memory.stem in stems
             if matched:
-                memory = memory._replace(count=memory.count + 1)
+                memory = memory._replace(sharing=memory.sharing + 1)
             return memory, Verdict(True, life.onset_s, matched=matched, speaks=matched)
         best, surprise = _most_surprising(memory, stems)
         limit = _limit(rule)
@@ -110,7 +113,7 @@ class NewTopic:
         if holds:
             expected = _expected(memory, best)
             memory = memory._replace(
-                stem=best, words=_telling(memory, cluster), count=len(cluster), expected=expected
+                stem=best, words=_telling(memory, cluster), sharing=len(cluster), expected=expected
             )
         return memory, Verdict(holds, cluster[0].at_s, matched=True, speaks=holds)
 
@@ -124,7 +127,7 @@ class NewTopic:
 
     def rest(self, memory: Memory) -> Memory:
         """What was found becomes the past like all else."""
-        return memory._replace(stem="", words=(), count=0, expected=0.0)
+        return memory._replace(stem="", words=(), sharing=0, expected=0.0)
 
     def explain(self, memory: Memory, rule: Rule, life: Life) -> Explanation:
         """The words, and how many items hold them."""
@@ -132,26 +135,26 @@ class NewTopic:
         return Explanation(
             title="Something new that fits no topic",
             description=(
-                f"{memory.count} items that fit no topic share words within {span(rule.window_s)}: {words}. "
+                f"{memory.sharing} items that fit no topic share words within {span(rule.window_s)}: {words}. "
                 f"About {memory.expected:.1f} were to be expected."
             ),
-            figures={"terms": words, "total": str(memory.count), "expected": f"{memory.expected:.1f}"},
+            figures={"terms": words, "total": str(memory.sharing), "expected": f"{memory.expected:.1f}"},
         )
 
     def dump(self, memory: Memory) -> Any:
         """The memory as a JSON array."""
         return [
             [[item.at_s, item.author, item.words] for item in memory.window], dict(memory.past), memory.items,
-            memory.stem, memory.words, memory.count, memory.expected,
+            memory.stem, memory.words, memory.sharing, memory.expected,
         ]  # fmt: skip
 
     def load(self, data: Any) -> Memory:
         """Raises ValueError or TypeError for what `dump` did not make."""
-        window, past, items, stem, words, count, expected = data
+        window, past, items, stem, words, sharing, expected = data
         held = tuple(Item.of(at_s, author, tuple(some)) for at_s, author, some in window)
         counts = dict(Counter(stem for item in held for stem in item.stems))
         return Memory(
-            window=held, counts=counts, past=dict(past), items=items, stem=stem, words=tuple(words), count=count,
+            window=held, counts=counts, past=dict(past), items=items, stem=stem, words=tuple(words), sharing=sharing,
             expected=expected,
         )  # fmt: skip
 
