@@ -16,8 +16,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from alerts.alert import Sample
@@ -34,6 +33,7 @@ WINDOW_ITEMS: Final = 200
 LEARNED_ITEMS: Final = 100
 SHOWN: Final = 6
 FORGET: Final = 0.5
+NEWS: Final = 96
 
 _WORD = re.compile(r"[^\W\d_]{4,}")
 _WEEK_S: Final = 7 * 86400.0
@@ -53,6 +53,41 @@ class Item(NamedTuple):
         return cls(at_s, author, words, tuple(sorted({word[:STEM] for word in words})))
 
 
+class Counts(NamedTuple):
+    """A number by stem, `size` of them: those of `base`, but for what `news` says otherwise. Only it is copied."""
+
+    base: dict[str, float]
+    news: dict[str, float]
+    size: int
+
+    @classmethod
+    def of(cls, counts: dict[str, float]) -> Counts:
+        """These."""
+        return cls(counts, {}, len(counts))
+
+    def whole(self) -> dict[str, float]:
+        """All that are not 0."""
+        return {stem: count for stem, count in {**self.base, **self.news}.items() if count}
+
+    def get(self, stem: str) -> float:
+        """0 where there is none."""
+        found = self.news.get(stem)
+        return self.base.get(stem, 0.0) if found is None else found
+
+    def add(self, more: Iterable[str], less: Iterable[str] = ()) -> Counts:
+        """With one more of some, and one less of others."""
+        base, news, size = self.base, dict(self.news), self.size
+        for stems, by in ((more, 1.0), (less, -1.0)):
+            for stem in stems:
+                before = news.get(stem)
+                if before is None:
+                    before = base.get(stem, 0.0)
+                news[stem] = before + by
+                size += (before == 0.0) - (before + by == 0.0)
+        after = Counts(base, news, size)
+        return Counts.of(after.whole()) if len(news) > NEWS else after
+
+
 class Memory(NamedTuple):
     """Items of the window, oldest first, and how many hold each stem; the same of the past; what was found.
 
@@ -60,8 +95,8 @@ class Memory(NamedTuple):
     """
 
     window: tuple[Item, ...] = ()
-    counts: Mapping[str, int] = MappingProxyType({})
-    past: Mapping[str, float] = MappingProxyType({})
+    counts: Counts = Counts.of({})
+    past: Counts = Counts.of({})
     items: float = 0.0
     stem: str = ""
     words: tuple[str, ...] = ()
@@ -144,7 +179,7 @@ class NewTopic:
     def dump(self, memory: Memory) -> Any:
         """The memory as a JSON array."""
         return [
-            [[item.at_s, item.author, item.words] for item in memory.window], dict(memory.past), memory.items,
+            [[item.at_s, item.author, item.words] for item in memory.window], memory.past.whole(), memory.items,
             memory.stem, memory.words, memory.sharing, memory.expected,
         ]  # fmt: skip
 
@@ -152,10 +187,10 @@ class NewTopic:
         """Raises ValueError or TypeError for what `dump` did not make."""
         window, past, items, stem, words, sharing, expected = data
         held = tuple(Item.of(at_s, author, tuple(some)) for at_s, author, some in window)
-        counts = dict(Counter(stem for item in held for stem in item.stems))
+        counts = Counts.of({}).add(stem for item in held for stem in item.stems)
         return Memory(
-            window=held, counts=counts, past=dict(past), items=items, stem=stem, words=tuple(words), sharing=sharing,
-            expected=expected,
+            window=held, counts=counts, past=Counts.of(dict(past)), items=items, stem=stem, words=tuple(words),
+            sharing=sharing, expected=expected,
         )  # fmt: skip
 
 
@@ -166,35 +201,29 @@ def _slide(memory: Memory, first_s: float, new: Item) -> Memory:
     while leaving < len(window) and window[leaving].at_s < first_s:
         leaving += 1
     gone, kept = window[:leaving], window[leaving:]
-    counts = dict(memory.counts)
-    for stem in new.stems:
-        counts[stem] = counts.get(stem, 0) + 1
+    left = [stem for item in gone for stem in item.stems]
+    counts = memory.counts.add(new.stems, left)
     if not gone:
         return memory._replace(window=kept, counts=counts)
-    past, items = dict(memory.past), memory.items + len(gone)
-    for item in gone:
-        for stem in item.stems:
-            past[stem] = past.get(stem, 0.0) + 1
-            counts[stem] -= 1
-            if not counts[stem]:
-                del counts[stem]
-    if len(past) > VOCABULARY:
+    past, items = memory.past.add(left), memory.items + len(gone)
+    if past.size > VOCABULARY:
         # Half of the memory goes: what is rare first, of equals what comes later in the alphabet.
-        keep = sorted(past, key=lambda stem: (-past[stem], stem))[: VOCABULARY // 2]
-        past = {stem: past[stem] * FORGET for stem in keep}
+        whole = past.whole()
+        keep = sorted(whole, key=lambda stem: (-whole[stem], stem))[: VOCABULARY // 2]
+        past = Counts.of({stem: whole[stem] * FORGET for stem in keep})
         items *= FORGET
     return memory._replace(window=kept, counts=counts, past=past, items=items)
 
 
 def _expected(memory: Memory, stem: str) -> float:
-    return (memory.past.get(stem, 0.0) + 1) / (memory.items + 1) * len(memory.window)
+    return (memory.past.get(stem) + 1) / (memory.items + 1) * len(memory.window)
 
 
 def _most_surprising(memory: Memory, stems: Iterable[str]) -> tuple[str, float]:
     """Of these stems, which are in the window, the first whose number is the least likely, and how unlikely."""
     best, most = "", 0.0
     for stem in stems:
-        count, expected = memory.counts[stem], _expected(memory, stem)
+        count, expected = memory.counts.get(stem), _expected(memory, stem)
         if count > expected:
             surprise = count * math.log(count / expected) - (count - expected)
             if surprise > most:

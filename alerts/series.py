@@ -10,9 +10,10 @@ same items give the same incidents, however often somebody ticks.
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any, Final, NamedTuple
+
+import orjson
 
 from alerts.alert import Sample, Status
 from alerts.kind import Verdict
@@ -44,16 +45,19 @@ class State(NamedTuple):
     def to_json(self) -> str:
         """The state as JSON, for the store; `from_json` reads it back equal."""
         data = [_FORMAT, self.kind, KINDS[self.kind].dump(self.memory), self.life.dump()]
-        return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+        return orjson.dumps(data).decode()
 
     @classmethod
     def from_json(cls, text: str) -> State:
         """Raises ValueError, TypeError or KeyError for what `to_json` of this format did not write."""
-        data = json.loads(text)
+        data = orjson.loads(text)
         if not isinstance(data, list) or data[:1] != [_FORMAT]:
             raise ValueError(f"not a detector state of format {_FORMAT}")
         _, kind, memory, life = data
         return cls(kind=kind, memory=KINDS[kind].load(memory), life=Life.load(life))
+
+
+_STARTS: Final = {kind: State(kind=kind, memory=detector.start()) for kind, detector in KINDS.items()}
 
 
 class Change(NamedTuple):
@@ -70,7 +74,7 @@ class Change(NamedTuple):
 
 def start(rule: Rule) -> State:
     """A series that has seen nothing."""
-    return State(kind=rule.kind, memory=KINDS[rule.kind].start())
+    return _STARTS[rule.kind]
 
 
 def step(state: State, rule: Rule, sample: Sample, at_s: float) -> tuple[State, list[Change]]:
@@ -84,8 +88,8 @@ def step(state: State, rule: Rule, sample: Sample, at_s: float) -> tuple[State, 
         return state, []
     at_s = max(at_s, life.last_s)
     changes: list[Change] = []
-    due = detector.due_s(memory, rule, life)
-    if life.since_s is not None or (due is not None and due <= at_s):
+    due = due_s(state, rule)
+    if due is not None and due <= at_s:
         state, changes = tick(state, rule, at_s)
         _, memory, life = state
     memory, verdict = detector.observe(memory, rule, sample, at_s, life)
@@ -118,20 +122,21 @@ def tick(state: State, rule: Rule, now_s: float, *, behind: bool = False) -> tup
 
 def due_s(state: State, rule: Rule) -> float | None:
     """When time alone can matter next, or some time before; None: not before the next item."""
-    detector, life = KINDS[state.kind], state.life
-    due = detector.due_s(state.memory, rule, life)
+    kind, memory, life = state
+    detector = KINDS[kind]
+    due = detector.due_s(memory, rule, life)
     if life.since_s is None:
         return due
-    times = [] if due is None else [due]
+    first = math.inf if due is None else due
     if life.fired_s is None:
-        times.append(life.since_s + rule.for_s)
+        first = min(first, life.since_s + rule.for_s)
     elif life.last_s > life.refreshed_s:
-        times.append(life.refreshed_s + REFRESH_S)
+        first = min(first, life.refreshed_s + REFRESH_S)
     if life.clear_s is not None:
-        times.append(life.clear_s + rule.keep_firing_for_s)
+        first = min(first, life.clear_s + rule.keep_firing_for_s)
     if detector.fades:
-        times.append(life.spoke_s + rule.resolve_after_s)
-    return min(times, default=None)
+        first = min(first, life.spoke_s + rule.resolve_after_s)
+    return None if first == math.inf else first
 
 
 def rest(state: State) -> State:

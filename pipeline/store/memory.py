@@ -55,7 +55,8 @@ class Remembered:
                 state = self.states[key]
                 due_s = engine.due_s(key, state)
                 due_us = None if due_s is None else int(due_s * 1e6)
-                rows.append({**key._asdict(), "state": state.to_json(), "due_us": due_us})
+                place = {"workspace": key.workspace, "rule": key.rule, "series": key.series}
+                rows.append({**place, "state": state.to_json(), "due_us": due_us})
             connection.execute(_put_states(connection.dialect.name), rows)
             self.unwritten = set()
         if self.journaled:
