@@ -26,7 +26,7 @@ from alerts.series import Change, State, due_s, rest, start, step, tick
 from alerts.wording import compose, labels_of
 
 _MAX_CACHED_ROUTES: Final = 50_000
-_FILTERED: Final = ("workspace", "topic", "source", "language", "channel", "touchpoint")
+_FILTERS: Final = ("workspaces", "topics", "sources", "languages", "channels", "touchpoints", "customers")
 
 
 class Key(NamedTuple):
@@ -45,11 +45,22 @@ class _Way(NamedTuple):
     census: Key | None
 
 
-class _Route(NamedTuple):
-    """All series that a sample counts in, and the keys of all states that it takes to do so."""
+class _Routes:
+    """Where samples go by the rules that look at the same of their fields: nearly always somewhere known already."""
 
-    ways: tuple[_Way, ...]
-    keys: tuple[Key, ...]
+    def __init__(self, fields: tuple[str, ...], rules: Sequence[Rule]) -> None:
+        self._rules = rules
+        self._mark = attrgetter(*fields)
+        self._known: dict[object, tuple[_Way, ...]] = {}
+
+    def of(self, sample: Sample) -> tuple[_Way, ...]:
+        mark = self._mark(sample)
+        ways = self._known.get(mark)
+        if ways is None:
+            if len(self._known) >= _MAX_CACHED_ROUTES:
+                self._known.clear()
+            ways = self._known[mark] = tuple(_way(rule, sample) for rule in self._rules if _takes(rule, sample))
+        return ways
 
 
 class Transition(NamedTuple):
@@ -81,14 +92,15 @@ class Engine:
         self.rules: Final = tuple(rules)
         self._rules = {rule.name: rule for rule in rules}
         self._links = dashboard_url, prometheus_url
-        self._routes: dict[tuple[str, ...], _Route] = {}
+        by_fields: dict[tuple[str, ...], list[Rule]] = {}
+        for rule in rules:
+            by_fields.setdefault(_fields(rule), []).append(rule)
+        self._routes = [_Routes(fields, some) for fields, some in by_fields.items()]
         self._shares: dict[tuple[str, int], Rule] = {}
-        by_customer = any(rule.customers or "customer" in rule.group_by for rule in rules)
-        self._marked = attrgetter(*_FILTERED, *(["customer"] if by_customer else []))
 
-    def series_keys(self, sample: Sample) -> tuple[Key, ...]:
+    def series_keys(self, sample: Sample) -> list[Key]:
         """The series that a sample counts in, at most one for each rule, and what counts these (alerts.census)."""
-        return self._route(sample).keys
+        return [key for routes in self._routes for way in routes.of(sample) for key in way[1:] if key is not None]
 
     def evaluate(self, samples: Iterable[Sample], states: Mapping[Key, State], now: datetime) -> Evaluation:
         """Take `samples` in the order of their arrival; a key without a state starts afresh.
@@ -102,7 +114,7 @@ class Engine:
         parts: dict[Key, Rule] = {}
         for sample in samples:
             at_s = min(sample.at.timestamp(), now_s)
-            for rule, key, shared in self._route(sample).ways:
+            for rule, key, shared in [way for routes in self._routes for way in routes.of(sample)]:
                 state = new.get(key) or self._held(rule, states.get(key))
                 if shared is not None:
                     # Only a series that speaks for the first time in a week changes what each one has.
@@ -167,27 +179,6 @@ class Engine:
         rule = self._rules.get(key.rule)
         return self._fingerprint(rule, key) if rule is not None and self._fits(rule, key) else None
 
-    def _route(self, sample: Sample) -> _Route:
-        mark = self._marked(sample)
-        route = self._routes.get(mark)
-        if route is None:
-            if len(self._routes) >= _MAX_CACHED_ROUTES:
-                self._routes.clear()
-            ways = tuple(
-                _Way(
-                    rule,
-                    Key(sample.workspace, rule.name, _series(rule, sample)),
-                    Key(sample.workspace, rule.name, census.SERIES)
-                    if rule.group_by and rule.kind in census.SHARED
-                    else None,
-                )
-                for rule in self.rules
-                if _takes(rule, sample)
-            )
-            keys = tuple(key for way in ways for key in way[1:] if key is not None)
-            route = self._routes[mark] = _Route(ways, keys)
-        return route
-
     def _part(
         self, rule: Rule, shared: Key, state: State, at_s: float, new: dict[Key, State], states: Mapping[Key, State]
     ) -> Rule:
@@ -241,6 +232,18 @@ def series_labels(series: str) -> Labels:
     """The labels of a series: `topic=delivery,source=app` → (("topic", "delivery"), ("source", "app"))."""
     pairs = (part.partition("=") for part in series.split(",") if part)
     return tuple((name, unquote(value)) for name, _, value in pairs)
+
+
+def _fields(rule: Rule) -> tuple[str, ...]:
+    """What of a sample decides where it goes by this rule; the workspace always does."""
+    filtered = {name.removesuffix("s") for name in _FILTERS if getattr(rule, name)}
+    return ("workspace", *sorted({*filtered, *rule.group_by} - {"workspace"}))
+
+
+def _way(rule: Rule, sample: Sample) -> _Way:
+    shared = rule.group_by and rule.kind in census.SHARED
+    key = Key(sample.workspace, rule.name, _series(rule, sample))
+    return _Way(rule, key, Key(sample.workspace, rule.name, census.SERIES) if shared else None)
 
 
 def _series(rule: Rule, sample: Sample) -> str:

@@ -37,7 +37,10 @@ KEYS_PER_QUERY: Final = 300
 
 @dataclass(slots=True)
 class Remembered:
-    """One workspace. `journaled`: there is a journal, which ends at `number`; `unwritten`: states it stands for."""
+    """One workspace. `journaled`: there is a journal, which ends at `number`; `unwritten`: states it stands for.
+
+    `absent`: series that were looked for and have no state, nothing was said yet that they had to remember.
+    """
 
     workspace: str
     recent: Recent
@@ -45,6 +48,7 @@ class Remembered:
     number: int = 0
     journaled: bool = False
     states: dict[Key, State] = field(default_factory=dict)
+    absent: set[Key] = field(default_factory=set)
     unwritten: set[Key] = field(default_factory=set)
 
     def write(self, connection: sa.Connection, engine: Engine) -> None:
@@ -100,13 +104,24 @@ class Memory:
 def load(connection: sa.Connection, memory: Mapping[str, Remembered], keys: Iterable[Key]) -> dict[Key, State]:
     """The states of these series, as far as there are any; kept in `memory`, which is open."""
     wanted = set(keys)
-    missing = sorted(key for key in wanted if key not in memory[key.workspace].states)
+    missing = []
+    for key in wanted:
+        held = memory[key.workspace]
+        if key not in held.states and key not in held.absent:
+            missing.append(key)
+    missing.sort()
     for start in range(0, len(missing), KEYS_PER_QUERY):
         rows = connection.execute(_states(), {"keys": [tuple(key) for key in missing[start : start + KEYS_PER_QUERY]]})
         for key, state in _decoded(rows).items():
             memory[key.workspace].states[key] = state
-    held = ((key, memory[key.workspace].states.get(key)) for key in wanted)
-    return {key: state for key, state in held if state is not None}
+    for key in missing:
+        held = memory[key.workspace]
+        if key not in held.states:
+            if len(held.absent) >= STATES:
+                held.absent.clear()
+            held.absent.add(key)
+    found = ((key, memory[key.workspace].states.get(key)) for key in wanted)
+    return {key: state for key, state in found if state is not None}
 
 
 def learn(memory: Mapping[str, Remembered], states: Mapping[Key, State]) -> None:
@@ -114,6 +129,7 @@ def learn(memory: Mapping[str, Remembered], states: Mapping[Key, State]) -> None
     for key, state in states.items():
         held = memory[key.workspace]
         held.states[key] = state
+        held.absent.discard(key)
         held.unwritten.add(key)
 
 

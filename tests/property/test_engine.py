@@ -210,11 +210,11 @@ def series_of(engine: Engine, item: Sample) -> list[Key]:
 
 def test_filters_and_groups() -> None:
     item = replace(feed.sample(1, 1, negative=True, topic="billing"), language="uz-Cyrl")
-    assert [key.rule for key in series_of(ENGINE, item)] == [rule.name for rule in RULES]
-    assert series_of(ENGINE, item)[-1] == Key("default", "pairs", "topic=billing,source=shop")
-    assert [key.rule for key in series_of(ENGINE, replace(item, language="uzb"))] == [
+    assert sorted(key.rule for key in series_of(ENGINE, item)) == sorted(rule.name for rule in RULES)
+    assert Key("default", "pairs", "topic=billing,source=shop") in series_of(ENGINE, item)
+    assert sorted(key.rule for key in series_of(ENGINE, replace(item, language="uzb"))) == sorted(
         rule.name for rule in RULES[:-1]
-    ]
+    )
     odd = replace(item, topic="a,b=%/é\x00")
     (key, *_) = series_of(ENGINE, odd)
     assert series_labels(key.series) == (("topic", "a,b=%/é"),)
