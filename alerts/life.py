@@ -6,22 +6,22 @@ from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
 from alerts.alert import Quote, Sample, quote_from_data, quote_to_data
-from alerts.quotes import KEPT, remember
+from alerts.quotes import remember
 
 made: Final = tuple.__new__
 """`made(Kind, (…))` is `Kind(…)` of a NamedTuple, all fields given, in half the time: for what each item makes anew."""
 
 
-QUOTED_EVERY: Final = timedelta(seconds=1)
-"""Of a series with as many quotes as are kept: nobody reads what a faster stream would put in their places."""
+QUOTED_EVERY: Final = timedelta(seconds=0.25)
+"""Of one series: few of a faster stream's would be left a second later."""
 
 
 class Life(NamedTuple):
     """Times `_s` are epoch seconds of event time.
 
     Since `onset_s`, the beginning of what looks odd: `matched` of `total` items were of those complained
-    of, near-duplicates folded; `copies` more repeated a matched item, `copied` any; and the newest `quotes`, not more
-    than one a second once there are KEPT. The condition holds since `since_s`; firing since `fired_s`, None while
+    of, near-duplicates folded; `copies` more repeated a matched item, `copied` any; and the newest `quotes`, with
+    QUOTED_EVERY between them. The condition holds since `since_s`; firing since `fired_s`, None while
     pending. `spoke_s`: the last item that spoke for the incident. `clear_s`: since when the condition is gone, while
     it still fires. `refreshed_s`: when the alert was last told anew. `ended_s`: when the last incident ended.
     """
@@ -78,7 +78,7 @@ def gather(
         calm = made(Life, (at_s, sample.model, *life[2:]))
         return calm._replace(spoke_s=at_s) if speaks else calm
     quotes = life.quotes
-    if matched and (len(quotes) < KEPT or sample.at - quotes[-1].at >= QUOTED_EVERY):
+    if matched and (not quotes or sample.at - quotes[-1].at >= QUOTED_EVERY):
         quotes = remember(quotes, sample)
     # Quotes from before the onset can only be among them when either has changed.
     if (quotes is not life.quotes or onset_s != life.onset_s) and quotes and quotes[0].at.timestamp() < onset_s:

@@ -84,11 +84,13 @@ def step(state: State, rule: Rule, sample: Sample, at_s: float) -> tuple[State, 
     """
     kind, memory, life = state
     detector = KINDS[kind]
-    if life.onset_s is None and life.since_s is None and detector.ignores(rule, sample):
+    calm = life.onset_s is None and life.since_s is None
+    if calm and detector.ignores(rule, sample):
         return state, []
-    at_s = max(at_s, life.last_s)
+    if at_s < life.last_s:
+        at_s = life.last_s
     changes: list[Change] = []
-    due = due_s(state, rule)
+    due = detector.due_s(memory, rule, life) if calm else due_s(state, rule)
     if due is not None and due <= at_s:
         state, changes = tick(state, rule, at_s)
         _, memory, life = state

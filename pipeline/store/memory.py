@@ -61,7 +61,7 @@ class Remembered:
                 due_us = None if due_s is None else int(due_s * 1e6)
                 place = {"workspace": key.workspace, "rule": key.rule, "series": key.series}
                 rows.append({**place, "state": state.to_json(), "due_us": due_us})
-            connection.execute(_put_states(connection.dialect.name), rows)
+            statements.write_many(connection, _put_states(connection.dialect.name), rows)
             self.unwritten = set()
         if self.journaled:
             connection.execute(_end_journal(), {"b_name": self.workspace})
