@@ -2,13 +2,15 @@
 
 latency: a real intake, worker and Alertmanager under a steady load. Probes are single items that decide an
 alert by themselves (a `severe` rule, a series for each); the time is from before the POST to the webhook.
-Beside it the same through Prometheus: scraped and evaluated every second, to the same Alertmanager.
+Beside it the same through Prometheus: scraped and evaluated every second, to the same Alertmanager. A scrape sees
+how many probes fire by then, so one counts as told by the first alert that names as many.
 
 cost: processor time by item and by series, for 100 to 10,000 series with an item every 100 s each, apart and within the
 fold transaction.
 
-share: processor time of the rules in a real worker with the shipped model and 10,000 series, as a share of all that the
-worker uses while it works off a full topic. Its rules are the shipped ones and a spike rule with those 10,000 series.
+share: processor time of the rules in a real worker with the shipped model and 1,000 and 10,000 series, as a share of
+all that the worker uses while it works off a full topic. Its rules are the shipped ones and a spike rule with those
+series.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import shutil
 import statistics
@@ -51,8 +54,8 @@ from pipeline.store.engine import connect, prepare
 from pipeline.store.memory import Memory
 
 BATCH: Final = 64
-SHARE_SERIES: Final = 10_000
-SHARE_ITEMS: Final = 20_000
+SHARE_SERIES: Final = (1_000, 10_000)
+SHARE_ITEMS: Final = 10_000
 AIM_SHARE: Final = 0.05
 PROBE: Final = "zzprobe"
 RULES: Final = f"""
@@ -133,13 +136,20 @@ async def _latency(folder: Path, stack: ExitStack, seconds: float, rate: float, 
         sent = await load
     await asyncio.sleep(10)
     await runner.cleanup()
+    print(_when())
     print(f"{'keyword' if keyword else 'shipped'} model, {sent / (seconds + 10):.0f} items/s posted, {count} probes")
     direct = [hook.came["probe", key] - at for key, at in posted.items() if ("probe", key) in hook.came]
-    scraped = [hook.came["Seen", key] - at for key, at in posted.items() if ("Seen", key) in hook.came]
+    seen = {int(number): at for (name, number), at in hook.came.items() if name == "Seen"}
+    told = {key: min((at for n, at in seen.items() if n >= int(key)), default=None) for key in posted}
+    scraped = [came - posted[key] for key, came in told.items() if came is not None]
     _say("POST to webhook, direct", direct, count)
     _say("the same by scrape and rule", scraped, count)
     print("Alertmanager's route has group_wait = 0s: what it waits for others of a group is its own setting")
     return 0 if len(direct) == count and _quantile(direct, 0.99) < 1 else 1
+
+
+def _when() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
 
 
 def _say(what: str, found: Sequence[float], count: int) -> None:
@@ -269,7 +279,26 @@ def _cost(rules: Sequence[Rule], count: int, start: datetime) -> tuple[float, fl
 
 
 def share() -> int:
-    """Measure and print; 1 where the rules take more than a twentieth."""
+    """Measure and print; 1 where the rules take more than a twentieth, or more an item with more series."""
+    per_item, parts = [], []
+    print(_when())
+    for series in SHARE_SERIES:
+        spent, count = _share(series, series + SHARE_ITEMS)
+        part_of = {part: seconds / spent["process"] for part, seconds in spent.items()}
+        print(f"{series:,} series of one rule beside the shipped rules, {count:,} items, shipped model")
+        for part, seconds in spent.items():
+            each = f"{seconds / count * 1e6:8.1f} us of processor time an item"
+            print(f"{part:16} {each}  {part_of[part]:6.1%}", flush=True)
+        per_item.append(spent["rules"] / count)
+        parts.append(part_of["rules"])
+    linear, met = max(per_item) < 2 * min(per_item), max(parts) <= AIM_SHARE
+    print(f"rules within {AIM_SHARE:.0%} of the worker's processor time: {'met' if met else 'MISSED'}; "
+          f"linear in items, whatever the number of series: {'met' if linear else 'MISSED'}")  # fmt: skip
+    return 0 if met and linear else 1
+
+
+def _share(series: int, total: int) -> tuple[dict[str, float], int]:
+    """Processor seconds by part while the items after the first `series` of `total` are worked off, and how many."""
     with tempfile.TemporaryDirectory(prefix="ovoz-alerting-") as name, ExitStack() as stack:
         folder = Path(name)
         broker = EmbeddedBroker()
@@ -283,10 +312,9 @@ def share() -> int:
             f'[worker]\nport = 0\ndata_dir = "{folder}/worker"\n[alerts]\nrules = "{folder}/rules.toml"\n'
         )
         now = datetime.now(UTC)
-        spoken = enumerate(items(texts(SHARE_ITEMS, seed=41), "share"))
+        spoken = enumerate(items(texts(total, seed=41), "share"))
         records = [
-            parse({**item, "workspace": "w0", "touchpoint": f"t{number % SHARE_SERIES}"}, now=now)
-            for number, item in spoken
+            parse({**item, "workspace": "w0", "touchpoint": f"t{number % series}"}, now=now) for number, item in spoken
         ]
         fill(Kafka(bootstrap=broker.bootstrap), ((one.feedback_id.encode(), encode_feedback(one)) for one in records))
         account = folder / "account.json"
@@ -294,19 +322,12 @@ def share() -> int:
         worker = Running(folder / "worker.log", command)
         stack.callback(worker.stop)
         watch = Watch(folder / "ovoz.db", live=True)
-        # Every series has been heard once, and is known from then on.
-        watch.until(SHARE_SERIES, worker.alive)
+        # Nearly every series has been heard by then, and is known.
+        watch.until(series, worker.alive)
         before, first = json.loads(account.read_text()), watch.count()
-        watch.until(SHARE_ITEMS, worker.alive)
-        after, count = json.loads(account.read_text()), SHARE_ITEMS - first
-    spent = {part: after[part] - before[part] for part in after}
-    parts = {part: seconds / spent["process"] for part, seconds in spent.items()}
-    met = parts["rules"] <= AIM_SHARE
-    print(f"{SHARE_SERIES:,} series of one rule beside the shipped rules, {count:,} items, shipped model")
-    for part, seconds in spent.items():
-        print(f"{part:16} {seconds / count * 1e6:8.1f} us of processor time an item  {parts[part]:6.1%}")
-    print(f"rules within {AIM_SHARE:.0%} of the worker's processor time: {'met' if met else 'MISSED'}")
-    return 0 if met else 1
+        watch.until(total, worker.alive)
+        after = json.loads(account.read_text())
+    return {part: after[part] - before[part] for part in after}, total - first
 
 
 def _sample(number: int, start: datetime, dice: random.Random, series: int) -> Sample:
