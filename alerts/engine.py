@@ -49,17 +49,20 @@ class _Routes:
     """Where samples go by the rules that look at the same of their fields: nearly always somewhere known already."""
 
     def __init__(self, fields: tuple[str, ...], rules: Sequence[Rule]) -> None:
-        self._rules = rules
+        self.rules = rules
         self._mark = attrgetter(*fields)
-        self._known: dict[object, tuple[_Way, ...]] = {}
+        self._known: dict[object, tuple[_Way | None, ...]] = {}
 
-    def of(self, sample: Sample) -> tuple[_Way, ...]:
+    def of(self, sample: Sample) -> tuple[_Way | None, ...]:
+        """By rule; None where it does not take the sample."""
         mark = self._mark(sample)
         ways = self._known.get(mark)
         if ways is None:
             if len(self._known) >= _MAX_CACHED_ROUTES:
                 self._known.clear()
-            ways = self._known[mark] = tuple(_way(rule, sample) for rule in self._rules if _takes(rule, sample))
+            ways = self._known[mark] = tuple(
+                _way(rule, sample) if _takes(rule, sample) else None for rule in self.rules
+            )
         return ways
 
 
@@ -100,7 +103,10 @@ class Engine:
 
     def series_keys(self, sample: Sample) -> list[Key]:
         """The series that a sample counts in, at most one for each rule, and what counts these (alerts.census)."""
-        return [key for routes in self._routes for way in routes.of(sample) for key in way[1:] if key is not None]
+        return [
+            key for routes in self._routes for way in routes.of(sample) if way is not None
+            for key in way[1:] if key is not None
+        ]  # fmt: skip
 
     def evaluate(self, samples: Iterable[Sample], states: Mapping[Key, State], now: datetime) -> Evaluation:
         """Take `samples` in the order of their arrival; a key without a state starts afresh.
@@ -111,21 +117,12 @@ class Engine:
         now_s = now.timestamp()
         new: dict[Key, State] = {}
         told = _Told()
-        parts: dict[Key, Rule] = {}
-        for sample in samples:
-            at_s = min(sample.at.timestamp(), now_s)
-            for rule, key, shared in [way for routes in self._routes for way in routes.of(sample)]:
-                state = new.get(key) or self._held(rule, states.get(key))
-                if shared is not None:
-                    # Only a series that speaks for the first time in a week changes what each one has.
-                    if shared not in parts or at_s // WEEK_S > state.life.last_s // WEEK_S:
-                        parts[shared] = self._part(rule, shared, state, at_s, new, states)
-                    rule = parts[shared]
-                after, changes = step(state, rule, sample, at_s)
-                if after is not state:
-                    new[key] = after
-                if changes:
-                    told.take(self._rules[rule.name], key, changes)
+        timed = [(min(sample.at.timestamp(), now_s), sample) for sample in samples]
+        # Rule by rule: no rule knows of another, and what one needs stays at hand.
+        for routes in self._routes:
+            known = [(at_s, sample, routes.of(sample)) for at_s, sample in timed]
+            for place in range(len(routes.rules)):
+                self._follow(place, known, states, new, told)
         return Evaluation(states=new, alerts=self._compose(told), transitions=tuple(told.transitions))
 
     def tick(
@@ -178,6 +175,34 @@ class Engine:
         """The fingerprint of the alert of a series, None where no rule of that name and grouping exists."""
         rule = self._rules.get(key.rule)
         return self._fingerprint(rule, key) if rule is not None and self._fits(rule, key) else None
+
+    def _follow(
+        self,
+        place: int,
+        timed: Sequence[tuple[float, Sample, tuple[_Way | None, ...]]],
+        states: Mapping[Key, State],
+        new: dict[Key, State],
+        told: _Told,
+    ) -> None:
+        """Take the samples by one rule, the one at this place of their ways."""
+        parts: dict[Key, Rule] = {}
+        for at_s, sample, ways in timed:
+            way = ways[place]
+            if way is None:
+                continue
+            rule, key, shared = way
+            state = new.get(key) or self._held(rule, states.get(key))
+            own = rule
+            if shared is not None:
+                # Only a series that speaks for the first time in a week changes what each one has.
+                if shared not in parts or at_s // WEEK_S > state.life.last_s // WEEK_S:
+                    parts[shared] = self._part(rule, shared, state, at_s, new, states)
+                own = parts[shared]
+            after, changes = step(state, own, sample, at_s)
+            if after is not state:
+                new[key] = after
+            if changes:
+                told.take(rule, key, changes)
 
     def _part(
         self, rule: Rule, shared: Key, state: State, at_s: float, new: dict[Key, State], states: Mapping[Key, State]

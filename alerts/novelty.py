@@ -132,9 +132,9 @@ class NewTopic:
             if matched:
                 memory = memory._replace(sharing=memory.sharing + 1)
             return memory, Verdict(True, life.onset_s, matched=matched, speaks=matched)
-        best, surprise = _most_surprising(memory, stems)
         limit = _limit(rule)
-        if memory.items < LEARNED_ITEMS or surprise < limit / 2:
+        best, surprise = _most_surprising(memory, stems) if memory.items >= LEARNED_ITEMS else ("", 0.0)
+        if surprise < limit / 2:
             return memory, Verdict(False, _onset(memory, life))
         cluster = [item for item in memory.window if best in item.stems]
         authors = {item.author for item in cluster if item.author}
@@ -222,8 +222,9 @@ def _expected(memory: Memory, stem: str) -> float:
 def _most_surprising(memory: Memory, stems: Iterable[str]) -> tuple[str, float]:
     """Of these stems, which are in the window, the first whose number is the least likely, and how unlikely."""
     best, most = "", 0.0
+    counts, past, items, size = memory.counts, memory.past, memory.items + 1, len(memory.window)
     for stem in stems:
-        count, expected = memory.counts.get(stem), _expected(memory, stem)
+        count, expected = counts.get(stem), (past.get(stem) + 1) / items * size
         if count > expected:
             surprise = count * math.log(count / expected) - (count - expected)
             if surprise > most:

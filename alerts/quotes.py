@@ -20,6 +20,7 @@ _SPACES = re.compile(r"\s+")
 _WORD = re.compile(r"[^\W\d_]+")
 # What the intake should have taken out already: addresses, and numbers long enough for a card or a telephone.
 _ADDRESS = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{2,63})+")
+_DIGIT = re.compile(r"\d")
 _NUMBER = re.compile(r"(?<!\w)\+?\d(?:[ ().-]{0,2}\d){8,18}(?!\w)")
 # The last three are full stops too: browsers take a name with them for the name with dots.
 _LINK = re.compile(r"(?<=\w)[.:\u3002\uff0e\uff61](?=[\w/])|\](?=\()")
@@ -67,7 +68,7 @@ def private(text: str) -> str:
     """The text without addresses of mail and without long numbers."""
     if "@" in text:
         text = _ADDRESS.sub("[address]", text)
-    return _NUMBER.sub("[number]", text)
+    return _NUMBER.sub("[number]", text) if _DIGIT.search(text) else text
 
 
 def pick(quotes: tuple[Quote, ...], limit: int) -> tuple[Quote, ...]:
@@ -102,6 +103,8 @@ def remember(quotes: tuple[Quote, ...], sample: Sample) -> tuple[Quote, ...]:
     new = quote(sample)
     if not new.text:
         return quotes
+    if not quotes:
+        return (new,)
     words, name = _words(new.text), new.feedback_id
     kept = [one for one in quotes if one.feedback_id != name and not _common(words, _words(one.text))]
     return (*kept, new)[-KEPT:]
