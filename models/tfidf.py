@@ -26,27 +26,52 @@ BUCKETS: Final = 1 << 16
 LENGTHS: Final = (2, 3, 4, 5)
 _MULTIPLIER: Final = np.uint32(0x01000193)
 _SPACE: Final = ord(" ")
+_WINDOW: Final = 1_024
 
 Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
 
 
-class TfidfClassifier:
-    """See `Classifier`. Languages are not told apart, urgency is not judged."""
+class Tfidf:
+    """The file, and what it says of cleaned texts."""
 
     def __init__(self, path: Path) -> None:
         """ModelError when the file is missing or no such baseline."""
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 self._idf: Floats = arrays["idf"].astype(np.float32)
-                self._weights: NDArray[np.int8] = arrays["weights"]
-                self._scale: Floats = arrays["scale"]
+                weights, scale = arrays["weights"], arrays["scale"]
                 self._bias: Floats = arrays["bias"]
-                self._topics = [str(topic) for topic in arrays["topics"]]
-            if self._weights.shape != (BUCKETS, len(SENTIMENTS) + len(self._topics)):
-                raise ValueError(f"weights of shape {self._weights.shape}")
+                self.topics = [str(topic) for topic in arrays["topics"]]
+            if weights.shape != (BUCKETS, len(SENTIMENTS) + len(self.topics)):
+                raise ValueError(f"weights of shape {weights.shape}")
+            self._weights: Floats = weights.astype(np.float32) * scale
         except (OSError, ValueError, KeyError, BadZipFile, zlib.error) as fault:
             remedy = "`ovoz train` writes one into a model's folder"
             raise ModelError(f"{path} is no TF-IDF baseline ({fault}); {remedy}") from None
+
+    def sentiment(self, texts: Sequence[str]) -> Floats:
+        """Logits [texts, 3]."""
+        return self._logits(texts, slice(0, len(SENTIMENTS)))
+
+    def both(self, texts: Sequence[str]) -> tuple[Floats, Floats]:
+        """Logits of the sentiment [texts, 3] and of the topics [texts, len(topics)]."""
+        logits = self._logits(texts, slice(0, None))
+        return logits[:, : len(SENTIMENTS)], logits[:, len(SENTIMENTS) :]
+
+    def _logits(self, texts: Sequence[str], wanted: slice) -> Floats:
+        starts, buckets, values = vectors(texts, self._idf)
+        terms = self._weights[buckets, wanted] * values[:, None]
+        summed: Floats = _sums(terms, starts) + self._bias[wanted]
+        return summed
+
+
+class TfidfClassifier:
+    """See `Classifier`. Languages are not told apart, urgency is not judged."""
+
+    def __init__(self, path: Path) -> None:
+        """ModelError as for `Tfidf`."""
+        self._baseline = Tfidf(path)
         self._model = f"tfidf@{artifact.sha256(path)[:12]}"
 
     @property
@@ -56,48 +81,59 @@ class TfidfClassifier:
 
     def classify(self, texts: Sequence[str], languages: Sequence[str | None] = ()) -> list[Prediction]:
         """See `Classifier.classify`."""
-        cleaned = [preprocess.clean(text) for text in texts]
-        predictions = [reading.unread(self._topics, self._model, None)] * len(texts)
-        wanted = [i for i, text in enumerate(cleaned) if preprocess.is_readable(text)]
-        for index in wanted:
-            buckets, values = vector(cleaned[index], self._idf)
-            logits = values @ self._weights[buckets].astype(np.float32) * self._scale + self._bias
-            feeling = _softmax(logits[: len(SENTIMENTS)])
-            about = _softmax(logits[len(SENTIMENTS) :])
-            predictions[index] = Prediction(
-                sentiment=(feeling[0], feeling[1], feeling[2]),
-                topics=dict(zip(self._topics, about, strict=True)),
-                language=UNKNOWN_LANGUAGE,
-                model=self._model,
-            )
+        topics = self._baseline.topics
+        predictions = [reading.unread(topics, self._model, None)] * len(texts)
+        for start in range(0, len(texts), _WINDOW):
+            cleaned = [preprocess.clean(text) for text in texts[start : start + _WINDOW]]
+            wanted = [i for i, text in enumerate(cleaned) if preprocess.is_readable(text)]
+            sentiment, about = self._baseline.both([cleaned[i] for i in wanted])
+            for i, feeling, chances in zip(wanted, _softmax(sentiment), _softmax(about), strict=True):
+                predictions[start + i] = Prediction(
+                    sentiment=(feeling[0], feeling[1], feeling[2]),
+                    topics=dict(zip(topics, chances, strict=True)),
+                    language=UNKNOWN_LANGUAGE,
+                    model=self._model,
+                )
         return predictions
 
 
-def counts(text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The buckets of a cleaned text's n-grams, ascending, and how often each occurs."""
-    points = np.frombuffer(f" {text.lower()} ".encode("utf-32-le"), np.uint32)
+def counts(texts: Sequence[str]) -> tuple[Ints, Ints, Ints]:
+    """The n-grams of cleaned texts, all at once: where each text's begin ([texts + 1], the last one is their number);
+    the bucket of each, ascending within a text; how often it occurs there."""
+    padded = [f" {text.lower()} " for text in texts]
+    points = np.frombuffer("".join(padded).encode("utf-32-le"), np.uint32)
+    of = np.repeat(np.arange(len(padded), dtype=np.uint32), [len(text) for text in padded])
     blanks = np.concatenate(([0], np.cumsum(points == _SPACE)))
     found = []
     for length in LENGTHS:
-        starts = np.arange(len(points) - length + 1)
-        inside = blanks[starts + length - 1] - blanks[starts + 1]
-        starts = starts[inside == 0]  # a blank may only be the first or the last of them
+        many = max(0, len(points) - length + 1)
+        # A blank may only be the first or the last of an n-gram, and all of it lies in one text.
+        inside = blanks[length - 1 : length - 1 + many] == blanks[1 : 1 + many]
+        starts = np.flatnonzero(inside & (of[:many] == of[length - 1 : length - 1 + many]))
         hashed = np.full(len(starts), length, np.uint32)
         for place in range(length):
             hashed = (hashed ^ points[starts + place]) * _MULTIPLIER
             hashed ^= hashed >> np.uint32(15)
-        found.append(hashed % np.uint32(BUCKETS))
-    return np.unique_counts(np.concatenate(found).astype(np.int64))
+        found.append(of[starts].astype(np.int64) * BUCKETS + hashed % np.uint32(BUCKETS))
+    keys, times = np.unique_counts(np.concatenate(found))
+    return np.searchsorted(keys, np.arange(len(texts) + 1) * BUCKETS), keys % BUCKETS, times
 
 
-def vector(text: str, idf: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """Buckets of a cleaned text and their weights: (1 + ln tf) · idf, of length 1."""
-    buckets, times = counts(text)
+def vectors(texts: Sequence[str], idf: Floats) -> tuple[Ints, Ints, Floats]:
+    """As `counts`, with weights instead of counts: (1 + ln tf) · idf, of length 1 in each text."""
+    starts, buckets, times = counts(texts)
     values = ((1 + np.log(times)) * idf[buckets]).astype(np.float32)
-    return buckets, values / max(float(np.linalg.norm(values)), 1e-9)
+    lengths = np.maximum(np.sqrt(_sums(values * values, starts)), np.float32(1e-9))
+    return starts, buckets, values / np.repeat(lengths, np.diff(starts))
 
 
-def _softmax(logits: Floats) -> list[float]:
-    powers = np.exp(logits.astype(np.float64) - logits.max())
-    chances: list[float] = (powers / powers.sum()).tolist()
+def _sums(values: Floats, starts: Ints) -> Floats:
+    """The sum over each text's n-grams. Every text has some, since blanks stand around it."""
+    summed: Floats = np.add.reduceat(values, starts[:-1]) if len(starts) > 1 else values[:0]
+    return summed
+
+
+def _softmax(logits: Floats) -> list[list[float]]:
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True, initial=-np.inf))
+    chances: list[list[float]] = (powers / powers.sum(axis=1, keepdims=True)).tolist()
     return chances

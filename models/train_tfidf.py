@@ -78,19 +78,12 @@ def opinions(rows: Sequence[Row], threads: int) -> NDArray[np.float32]:
 
 def _table(rows: Sequence[Row]) -> tuple[NDArray[np.float16], Any]:
     """The weight of each bucket, and the sparse matrix [rows, buckets] of the rows' vectors."""
-    every = [tfidf.counts(row.text) for row in rows]
-    frequency = np.zeros(tfidf.BUCKETS, np.int64)
-    for buckets, _ in every:
-        frequency[buckets] += 1
+    texts = [row.text for row in rows]
+    frequency = np.bincount(tfidf.counts(texts)[1], minlength=tfidf.BUCKETS)
     known = frequency >= _LEAST_TEXTS
     idf = np.where(known, np.log((1 + len(rows)) / (1 + frequency)) + 1, 0).astype(np.float16)
-    vectors = [tfidf.vector(row.text, idf.astype(np.float32)) for row in rows]
-    starts = np.concatenate(([0], np.cumsum([len(buckets) for buckets, _ in vectors])))
-    table: Any = csr_matrix(
-        (np.concatenate([v for _, v in vectors]), np.concatenate([b for b, _ in vectors]), starts),
-        shape=(len(rows), tfidf.BUCKETS),
-    )
-    return idf, table
+    starts, buckets, values = tfidf.vectors(texts, idf.astype(np.float32))
+    return idf, csr_matrix((values, buckets, starts), shape=(len(rows), tfidf.BUCKETS))
 
 
 def _made_of(path: Path) -> str:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models import tfidf
 from models.artifact import BASELINE, SHIPPED
@@ -30,14 +32,23 @@ ROWS = [
 def test_ngrams_are_those_of_char_wb(text: str) -> None:
     sklearn = pytest.importorskip("sklearn.feature_extraction.text")
     wanted = Counter(sklearn.TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5)).build_analyzer()(text))
-    _, times = tfidf.counts(text)
+    _, _, times = tfidf.counts([text])
     assert Counter(times.tolist()) == Counter(wanted.values())
 
 
 def test_text_without_likeness_and_likeness_without_text_share_nothing() -> None:
-    one, other = tfidf.counts("parcel")[0], tfidf.counts("parcels")[0]
+    one, other, foreign = (tfidf.counts([text])[1] for text in ("parcel", "parcels", "счёт"))
     assert len(np.intersect1d(one, other)) > len(one) / 2
-    assert len(np.intersect1d(one, tfidf.counts("счёт")[0])) == 0
+    assert len(np.intersect1d(one, foreign)) == 0
+
+
+@given(st.lists(st.text(max_size=40), min_size=1, max_size=6))
+def test_texts_together_have_the_ngrams_that_each_has_alone(texts: list[str]) -> None:
+    starts, buckets, times = tfidf.counts(texts)
+    for number, text in enumerate(texts):
+        own = slice(starts[number], starts[number + 1])
+        _, alone, alone_times = tfidf.counts([text])
+        assert buckets[own].tolist() == alone.tolist() and times[own].tolist() == alone_times.tolist()
 
 
 def test_it_learns_what_its_rows_say_and_serves_it_from_a_file(tmp_path: Path) -> None:
