@@ -49,7 +49,11 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """How to read the weights. `max_tokens` counts the two marks around a text."""
+    """How to read the weights. `max_tokens` counts the two marks around a text.
+
+    `ngrams`: what part the baseline has in what a head says of a text, by the text's language, `und` for all others;
+    none where nothing is said.
+    """
 
     name: str
     topics: tuple[str, ...]
@@ -57,6 +61,7 @@ class Config:
     max_tokens: int
     cleaning: int
     calibration: Mapping[str, Calibration]
+    ngrams: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     sentiments: tuple[str, ...] = SENTIMENTS
 
     def to_json(self) -> str:
@@ -124,6 +129,10 @@ def read_config(folder: Path) -> Config:
             max_tokens=int(table["max_tokens"]),
             cleaning=int(table["cleaning"]),
             calibration=calibration,
+            ngrams={
+                head: {language: float(share) for language, share in shares.items()}
+                for head, shares in table.get("ngrams", {}).items()
+            },
             sentiments=tuple(table["sentiments"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as fault:

@@ -13,6 +13,7 @@ from models.classifier import UNKNOWN_LANGUAGE
 
 LEAST_ACCURACY: Final = 0.55  # an answer that is right less often is little better than a coin
 MOST_UNSURE: Final = 0.15
+SHARES: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 _LEAST_TEXTS: Final = 150
 
 Logits = NDArray[np.float32]
@@ -20,7 +21,12 @@ Labels = NDArray[np.int64]
 
 
 def temperature(logits: Logits, labels: Labels, *, binary: bool) -> float:
-    """The divisor of `logits` that makes `labels` most likely, to 2 % (0.3 to 5).
+    """The divisor of `logits` that makes `labels` most likely, to 2 % (0.3 to 5); see `fitted`."""
+    return fitted(logits, labels, binary=binary)[0]
+
+
+def fitted(logits: Logits, labels: Labels, *, binary: bool) -> tuple[float, float]:
+    """`temperature`, and the mean negative log-likelihood with it.
 
     `binary`: logits [n, k] are k independent decisions with labels [n, k] of 0 and 1; else labels [n].
     """
@@ -35,7 +41,7 @@ def temperature(logits: Logits, labels: Labels, *, binary: bool) -> float:
             loss = float(np.mean(norm - scaled[np.arange(len(labels)), labels]))
         if loss < least:
             best, least = float(divisor), loss
-    return round(best, 4)
+    return round(best, 4), least
 
 
 def calibrate(logits: Logits, labels: Labels, languages: Sequence[str], *, binary: bool) -> Calibration:
@@ -47,6 +53,36 @@ def calibrate(logits: Logits, labels: Labels, languages: Sequence[str], *, binar
         if chosen.sum() >= _LEAST_TEXTS:
             found[language] = temperature(logits[chosen], labels[chosen], binary=binary)
     return Calibration(temperature=found)
+
+
+def mixed(logits: Logits, others: Logits, shares: Logits) -> Logits:
+    """Two opinions as one, of which `shares` [texts] is the part of the others."""
+    part = shares[:, None]
+    return (1 - part) * logits + part * others
+
+
+def ngrams(
+    logits: Logits, others: Logits, labels: Labels, languages: Sequence[str], *, binary: bool
+) -> dict[str, float]:
+    """What part the baseline's `others` should have in each language: that which makes the labels most likely at the
+    best temperature; where there are too few texts to tell, that which does so for all languages together. Of an
+    unknown language (`und`) the n-grams have mostly not been seen, so that it gets none of them.
+    """
+    tags = np.array(languages)
+
+    def best(chosen: NDArray[np.bool_]) -> float:
+        def loss(share: float) -> float:
+            both = mixed(logits[chosen], others[chosen], np.full(chosen.sum(), share, np.float32))
+            return fitted(both, labels[chosen], binary=binary)[1]
+
+        return min(SHARES, key=loss)
+
+    together = best(np.ones(len(tags), bool))
+    found = {UNKNOWN_LANGUAGE: 0.0}
+    for language in sorted(set(languages)):
+        chosen = tags == language
+        found[language] = best(chosen) if chosen.sum() >= _LEAST_TEXTS else together
+    return found
 
 
 def thresholds(

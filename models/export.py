@@ -66,6 +66,7 @@ def write(
     language: Path,
     bounds: graph.Ranges | None,
     calibration: Mapping[str, artifact.Calibration],
+    ngrams: Mapping[str, Mapping[str, float]],
     card: str,
 ) -> str:
     """Write and seal the folder; the hash of its weights. `bounds` None writes fp32 weights."""
@@ -84,6 +85,7 @@ def write(
         max_tokens=MAX_TOKENS,
         cleaning=CLEANING_VERSION,
         calibration=calibration,
+        ngrams=ngrams,
         sentiments=SENTIMENTS,
     )
     (folder / artifact.CONFIG).write_text(config.to_json(), encoding="utf-8")

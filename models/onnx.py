@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from models import artifact, batching, head, reading
 from models.backbone import PAD
-from models.classifier import ModelError, Prediction
+from models.calibration import mixed
+from models.classifier import UNKNOWN_LANGUAGE, ModelError, Prediction
 from models.reading import Reading
+from models.tfidf import Tfidf
 
 Floats = NDArray[np.float32]
 _WINDOW: Final = 1_024
@@ -37,6 +39,7 @@ class OnnxClassifier:
         if self._head:
             self._model = self._head.identity(self._config.name, self.weights)
         self._reader = reading.Reader(folder, self._config.max_tokens)
+        self._baseline = Tfidf(folder / artifact.BASELINE) if self._config.ngrams else None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -79,8 +82,9 @@ class OnnxClassifier:
     ) -> Iterator[Prediction]:
         """One for each of `readings`; `outputs` has a row for each of `wanted`."""
         tags = [item.language for item in wanted]
-        sentiment = softmax(self._scaled(outputs["sentiment"], "sentiment", tags)).tolist()
-        about = self._scaled(outputs["topics"], "topics", tags)
+        said = self._mixed(outputs, wanted)
+        sentiment = softmax(self._scaled(said["sentiment"], "sentiment", tags)).tolist()
+        about = self._scaled(said["topics"], "topics", tags)
         if self._head:
             about = self._head.logits(features(outputs), about, self._config.topics)
         topics = sigmoid(about).tolist()
@@ -107,10 +111,11 @@ class OnnxClassifier:
         are fitted on."""
         readings = self._reader.read(texts)
         outputs = self.logits([item.ids for item in readings])
-        return features(outputs), self._scaled(outputs["topics"], "topics", [item.language for item in readings])
+        about = self._mixed(outputs, readings)["topics"]
+        return features(outputs), self._scaled(about, "topics", [item.language for item in readings])
 
     def logits(self, ids: Sequence[Sequence[int]]) -> dict[str, Floats]:
-        """Every output of the graph, uncalibrated, rows in the order of `ids` (pieces a text)."""
+        """Every output of the graph, alone and uncalibrated, rows in the order of `ids` (pieces a text)."""
         return self._finish(len(ids), self._start(ids))
 
     def _start(self, ids: Sequence[Sequence[int]]) -> list[tuple[list[int], Future[list[Floats]]]]:
@@ -133,6 +138,18 @@ class OnnxClassifier:
         for batch, future in batches:
             for values, output in zip(found.values(), future.result(), strict=True):
                 values[batch] = output
+        return found
+
+    def _mixed(self, outputs: Mapping[str, Floats], readings: Sequence[Reading]) -> Mapping[str, Floats]:
+        """The network's logits with the baseline's part in them."""
+        if self._baseline is None or not readings:
+            return outputs
+        opinions = self._baseline.opinions([item.text for item in readings])
+        found = dict(outputs)
+        for name, shares in self._config.ngrams.items():
+            other = shares.get(UNKNOWN_LANGUAGE, 0.0)
+            parts = np.array([shares.get(item.language, other) for item in readings], np.float32)
+            found[name] = mixed(outputs[name], opinions[name], parts)
         return found
 
     def _scaled(self, logits: Floats, head: str, tags: Sequence[str]) -> Floats:

@@ -50,20 +50,18 @@ class Tfidf:
             remedy = "`ovoz train` writes one into a model's folder"
             raise ModelError(f"{path} is no TF-IDF baseline ({fault}); {remedy}") from None
 
-    def sentiment(self, texts: Sequence[str]) -> Floats:
-        """Logits [texts, 3]."""
-        return self._logits(texts, slice(0, len(SENTIMENTS)))
-
-    def both(self, texts: Sequence[str]) -> tuple[Floats, Floats]:
-        """Logits of the sentiment [texts, 3] and of the topics [texts, len(topics)]."""
-        logits = self._logits(texts, slice(0, None))
+    def logits(self, texts: Sequence[str]) -> tuple[Floats, Floats]:
+        """Of the sentiment, [texts, 3], and of the topics, [texts, len(topics)]."""
+        starts, buckets, values = vectors(texts, self._idf)
+        logits = _sums(self._weights[buckets] * values[:, None], starts) + self._bias
         return logits[:, : len(SENTIMENTS)], logits[:, len(SENTIMENTS) :]
 
-    def _logits(self, texts: Sequence[str], wanted: slice) -> Floats:
-        starts, buckets, values = vectors(texts, self._idf)
-        terms = self._weights[buckets, wanted] * values[:, None]
-        summed: Floats = _sums(terms, starts) + self._bias[wanted]
-        return summed
+    def opinions(self, texts: Sequence[str]) -> dict[str, Floats]:
+        """What can be mixed with a network's logits, by head: of the topics, each one's odds against all others."""
+        sentiment, about = self.logits(texts)
+        chances = np.clip(np.array(_softmax(about)).reshape(about.shape), 1e-6, 1 - 1e-6)
+        odds: Floats = np.log(chances / (1 - chances)).astype(np.float32)
+        return {"sentiment": sentiment, "topics": odds}
 
 
 class TfidfClassifier:
@@ -86,7 +84,7 @@ class TfidfClassifier:
         for start in range(0, len(texts), _WINDOW):
             cleaned = [preprocess.clean(text) for text in texts[start : start + _WINDOW]]
             wanted = [i for i, text in enumerate(cleaned) if preprocess.is_readable(text)]
-            sentiment, about = self._baseline.both([cleaned[i] for i in wanted])
+            sentiment, about = self._baseline.logits([cleaned[i] for i in wanted])
             for i, feeling, chances in zip(wanted, _softmax(sentiment), _softmax(about), strict=True):
                 predictions[start + i] = Prediction(
                     sentiment=(feeling[0], feeling[1], feeling[2]),

@@ -34,6 +34,7 @@ from models.encoder import Encoder
 from models.fit import HEADS, Progress, Settings
 from models.onnx import OnnxClassifier, softmax
 from models.reading import Reader
+from models.tfidf import Tfidf
 
 SENTENCES: Final = Path(__file__).parent / "sentences"
 NAME: Final = "ovoz-e5"
@@ -41,6 +42,7 @@ VALIDATION_PERCENT: Final = 4
 TEST_PERCENT: Final = 4
 _RANGE_TEXTS: Final = 600
 _COMPARED_TEXTS: Final = 2_000
+_CLEAN: Final = 0.1
 
 
 def train(
@@ -158,7 +160,7 @@ def finish(
     bounds = export.ranges(model, [item.ids for item in reader.read([row.text for row in learned[::step]])])
     plain = artifact.Calibration(temperature={UNKNOWN_LANGUAGE: 1.0})
 
-    def write(calibrated: dict[str, artifact.Calibration], text: str) -> str:
+    def write(calibrated: dict[str, artifact.Calibration], shares: dict[str, dict[str, float]], text: str) -> str:
         return export.write(
             out,
             name=name,
@@ -168,15 +170,18 @@ def finish(
             language=artifact.SHIPPED / artifact.LANGUAGE,
             bounds=bounds,
             calibration=calibrated,
+            ngrams=shares,
             card=text,
         )
 
-    write({head: plain for head in HEADS}, "")
-    train_tfidf.train_tfidf(learned, out / artifact.BASELINE)
+    write({head: plain for head in HEADS}, {}, "")
+    cyrillic = [corpus.in_cyrillic(row) for row in learned if row.language == "uz"]
+    train_tfidf.train_tfidf([*learned, *cyrillic], out / artifact.BASELINE)
     served = OnnxClassifier(str(out), torch.get_num_threads())
     logits = served.logits([item.ids for item in reader.read([row.text for row in calibrating])])
+    shares = mix(logits, calibrating, Tfidf(out / artifact.BASELINE))
     calibrated = temperatures(logits, calibrating)
-    digest = write(calibrated, "")
+    digest = write(calibrated, shares, "")
     sources = sorted(
         {row.source for row in learned}, key=lambda s: (s not in card.SOURCES, [*card.SOURCES, s].index(s))
     )
@@ -187,7 +192,7 @@ def finish(
     report = evaluate.evaluate(reported, [OnnxClassifier(str(out), torch.get_num_threads())])
     shape = f"{len(model.layers)} of its 12 layers, {model.layers[0].up.out_features:,} of 1,536 inner units, "
     shape += f"tokens halved before {list(model.halvings)}, {len(keep):,} pieces"
-    write(calibrated, card.write(name, weights=digest, backbone=shape, sources=sources, run=run, report=report))
+    write(calibrated, shares, card.write(name, weights=digest, backbone=shape, sources=sources, run=run, report=report))
     return report
 
 
@@ -200,18 +205,49 @@ def agreement(model: Encoder, served: OnnxClassifier, ids: Sequence[Sequence[int
     return float((served.logits(ids)["sentiment"].argmax(1) == exact.argmax(1)).mean())
 
 
-def temperatures(logits: dict[str, Array], rows: Sequence[Row]) -> dict[str, artifact.Calibration]:
-    """A calibration for each head, from the rows that have a label for it; thresholds for the sentiment."""
+def mix(logits: dict[str, Array], rows: Sequence[Row], baseline: Tfidf) -> dict[str, dict[str, float]]:
+    """Mix the baseline's opinions into the logits; the part that they have in each head and language.
+
+    Sources that are too noisy to learn much from have no say in how large that part is.
+    """
+    opinions = baseline.opinions([row.text for row in rows])
     found = {}
-    labels: dict[str, list[int | list[int] | None]] = {
+    for head, known in labels(rows).items():
+        chosen = [i for i in _chosen(head, known, rows) if fit.REPEATS.get(rows[i].source, 1) >= _CLEAN]
+        if head not in opinions or not chosen:
+            continue
+        truth, tags = np.array([known[i] for i in chosen]), [rows[i].language for i in chosen]
+        shares = calibration.ngrams(
+            logits[head][chosen], opinions[head][chosen], truth, tags, binary=head != "sentiment"
+        )
+        parts = np.array([shares.get(row.language, 0.0) for row in rows], np.float32)
+        logits[head] = calibration.mixed(logits[head], opinions[head], parts)
+        found[head] = shares
+    return found
+
+
+def labels(rows: Sequence[Row]) -> dict[str, list[int | list[int] | None]]:
+    """What is known of each row, by head."""
+    return {
         "sentiment": [row.sentiment for row in rows],
         "topics": [None if row.topics is None else [int(t in row.topics) for t in TOPICS] for row in rows],
         "urgency": [None if row.urgent is None else [int(row.urgent)] for row in rows],
     }
-    for head, known in labels.items():
-        chosen = [i for i, label in enumerate(known) if label is not None]
-        if head == "topics":  # a source with one topic a text says little about the others' chances
-            chosen = [i for i in chosen if rows[i].source == corpus.OWN] or chosen
+
+
+def _chosen(head: str, known: Sequence[int | list[int] | None], rows: Sequence[Row]) -> list[int]:
+    """The rows that say something of the head."""
+    chosen = [i for i, label in enumerate(known) if label is not None]
+    if head == "topics":  # a source with one topic a text says little about the others' chances
+        chosen = [i for i in chosen if rows[i].source == corpus.OWN] or chosen
+    return chosen
+
+
+def temperatures(logits: dict[str, Array], rows: Sequence[Row]) -> dict[str, artifact.Calibration]:
+    """A calibration for each head, from the rows that have a label for it; thresholds for the sentiment."""
+    found = {}
+    for head, known in labels(rows).items():
+        chosen = _chosen(head, known, rows)
         truth, languages = np.array([known[i] for i in chosen]), [rows[i].language for i in chosen]
         found[head] = calibration.calibrate(logits[head][chosen], truth, languages, binary=head != "sentiment")
         if head == "sentiment":

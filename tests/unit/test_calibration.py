@@ -86,3 +86,16 @@ def test_a_text_too_short_to_read_is_unsure(text: str) -> None:
 def test_a_short_word_or_a_picture_is_read(text: str) -> None:
     (said,) = load().classify([text])
     assert said.sentiment != (0.25, 0.5, 0.25)
+
+
+def test_the_baseline_gets_a_part_where_it_knows_more_and_none_where_it_knows_nothing() -> None:
+    chance = np.random.default_rng(1)
+    truth = chance.integers(0, 3, 400)
+    said = np.eye(3, dtype=np.float32)[truth] * 2
+    noise = chance.normal(0, 1.5, (2, 400, 3)).astype(np.float32)
+    good, alike = said + noise[0], said + noise[1]
+    tags = ["en"] * 200 + ["ru"] * 200
+    others = np.concatenate((alike[:200], 3 * noise[1][200:]))
+    shares = calibration.ngrams(good, others, truth, [*tags[:-1], "tr"], binary=False)
+    assert shares["en"] >= 0.3 and shares["ru"] <= 0.1
+    assert shares["und"] == 0 and shares["tr"] > 0  # too few of these to tell: what is best for all
