@@ -232,7 +232,7 @@ def fit(
         first, before = _restore(checkpoint, model, optimizer, settings)
     model.train()
     stream = batches(rows, settings.batch, settings.seed)
-    for _ in range(first):
+    for _ in range(first if first < settings.steps else 0):
         next(stream)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
