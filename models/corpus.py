@@ -64,6 +64,15 @@ def sentences(folder: Path) -> Iterator[Row]:
             )
 
 
+def digest(rows: Iterable[Row]) -> str:
+    """SHA-256 of the rows in their order: the same in every process, which the order of a set is not."""
+    found = hashlib.sha256()
+    for row in rows:
+        topics = None if row.topics is None else sorted(row.topics)
+        found.update(repr((row.text, row.language, row.source, row.sentiment, topics, row.urgent)).encode())
+    return found.hexdigest()
+
+
 def in_cyrillic(row: Row) -> Row:
     """A Latin Uzbek row in Cyrillic letters."""
     return replace(row, text=uzbek.to_cyrillic(row.text), language="uz-Cyrl")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -88,7 +87,7 @@ def _taught(
     """The first teacher, and what all of them and the n-grams of letters think of the rows."""
     cut = fit.tokenizer(backbone.read_packed(backbone.packed_path()), keep)
     paths = checkpoints(out, settings.teachers)
-    mark = hashlib.sha256("\n".join(map(repr, rows)).encode()).hexdigest()
+    mark = corpus.digest(rows)
     teachers, lessons = [], []
     for number in range(settings.teachers):
         chosen, (checkpoint, thoughts) = fit.of_teacher(settings, number), paths[2 * number : 2 * number + 2]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -32,7 +31,7 @@ def train_tfidf(rows: Sequence[Row], out: Path, seed: int = 0) -> None:
     A row with several topics counts once for each. A task of which the rows show fewer than two classes
     keeps weights of zero: every class is as likely as another. A file made of the same rows is left as it is.
     """
-    data = hashlib.sha256("\n".join(map(repr, rows)).encode()).hexdigest()
+    data = corpus.digest(rows)
     if out.exists() and _made_of(out) == data:
         return
     idf, table = _table(rows)

@@ -1,5 +1,8 @@
 """The TF-IDF baseline: its n-grams, what it learns, and the file that it is served from."""
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -8,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import tfidf
+from models import corpus, tfidf
 from models.artifact import BASELINE, SHIPPED
 from models.classifier import TOPICS, ModelError
 from models.corpus import Row
@@ -63,6 +66,23 @@ def test_it_learns_what_its_rows_say_and_serves_it_from_a_file(tmp_path: Path) -
     assert (tmp_path / "made.npz").stat().st_mtime_ns == before
     training.train_tfidf(ROWS[:4], tmp_path / "made.npz")
     assert TfidfClassifier(tmp_path / "made.npz").model != made.model
+
+
+def test_rows_are_known_again_in_another_process() -> None:
+    code = "from tests.unit.test_tfidf import ROWS; from models import corpus; print(corpus.digest(ROWS), end='')"
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(tfidf.__file__).parents[1])},
+            cwd=Path(tfidf.__file__).parents[1],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert seen == {corpus.digest(ROWS)}
+    assert corpus.digest(ROWS[::-1]) not in seen
 
 
 def test_two_classes_or_one_are_learned_too(tmp_path: Path) -> None:
