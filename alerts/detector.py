@@ -9,8 +9,8 @@ one weighs the counts since then, negative and total (alerts.likelihood):
              - ln P(counts | as usual)
 
 "As usual" is the average of two beta-binomial laws, since the share wanders: it is near what it was in the last
-hour, or, more likely the longer the run lasts (half after an hour), it was drawn anew around the usual share,
-which is learned (alerts.baseline). Where hardly anybody complains, the gravest change is to one half.
+hour (or in this clock hour so far, if that was worse), or, more likely the longer the run lasts (half after an
+hour), it was drawn anew around the usual share, which is learned (alerts.baseline). Where hardly anybody complains, the gravest change is to one half.
 
 Of the copies that were recognised in the run (near-duplicates, which do not count), a tenth is taken off the
 negative items: so many of a campaign's may have slipped through.
@@ -31,6 +31,14 @@ the expected number of false alarms is at most the sum of the stakes times the a
 week of event time, from the first minute, whatever the number of items. The engine gives each
 series of a rule its part of what the rule allows (alerts.census).
 
+That bound is dear where a change is found late, by the share alone. So a `spike` has a third statistic, on
+two fifths of the allowance: with each negative item of a run the last three quarters of an hour
+(alerts.window) are tested. How likely are so many negative ones or more by the beta-binomial law around the
+usual share, or around that of before the run, whichever says more? That chance, divided by the likelihood ratio
+of the number of items (averaged with 1, so that its mean is 1 at most, whatever the share), must be below the
+allowance of 45 minutes / WINDOW_TESTS: windows that overlap count for so many independent tests in each 45
+minutes, which is not proved but simulated (docs/detection.md).
+
 Recovery is a CUSUM backwards: the share is back at √r times the usual odds, rather than at those of the
 incident (between r^1.5 and r^2 times). The alert resolves at odds of 1000:1; or, since these kinds fade
 (alerts.series), when `resolve_after` passed since the last item that spoke for the incident: a bad one while
@@ -47,11 +55,12 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from alerts.alert import NEGATIVE, Sample, moment
-from alerts.baseline import HOUR_S, Baseline, Hour, Wander
+from alerts.baseline import HOUR_S, YOUNG_ITEMS, Baseline, Hour, Wander
 from alerts.kind import CALM, Explanation, Verdict
 from alerts.life import Life, made
-from alerts.likelihood import beta_binomial, either, helped, more_items, worse_share
+from alerts.likelihood import beta_binomial, either, helped, more_items, tail, worse_share
 from alerts.rule import Rule
+from alerts.window import WINDOW_S, Window, summed
 
 MULTIPLES: Final = (1.25, 2.0, 3.2)  # of the rule's odds ratio, all as likely
 EDGE: Final = 0.6  # powers of the odds ratio between which the quick CUSUM tells
@@ -65,6 +74,10 @@ STAKE: Final = 0.1
 OWN_PART: Final = 0.5  # of the evidence, that must come from the share
 UNNOTICED_S: Final = 900.0  # by which a run may begin after the share was drawn anew: that is what begins runs
 LONGEST_S: Final = 86400.0  # of a run that decides nothing
+RUN_PART: Final = 0.6  # of the allowance; the rest is the windows'
+WINDOW_TESTS: Final = 1.5  # independent ones, as many as the windows that end within WINDOW_S count for
+LEAST_IN_WINDOW: Final = 5
+WINDOW_STANDS_OUT: Final = 4.0  # squared standard deviations; less is not worth a test
 RECOVERED: Final = math.log(1000)
 DOUBTFUL: Final = math.log(10)
 
@@ -98,11 +111,12 @@ class Run(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What one series has learned; the run that goes on; the weeks of event time not yet staked."""
+    """What one series has learned; the run that goes on; the weeks of event time not yet staked; its last items."""
 
     baseline: Baseline = Baseline()
     run: Run | None = None
     unstaked: float = 0.0
+    window: Window = Window()
 
 
 class Spike:
@@ -111,6 +125,7 @@ class Spike:
     fades: Final = True
     takes_copies: Final = False
     by_number = False
+    run_part = RUN_PART
 
     def ignores(self, rule: Rule, sample: Sample) -> bool:
         """None: each is learned from."""
@@ -124,13 +139,15 @@ class Spike:
         """Take one more item of the series."""
         counts = sample.sentiment == NEGATIVE
         bad = counts or self.by_number
-        old, run, unstaked = memory
+        old, run, unstaked, window = memory
         since_s = life.since_s
         open_ = since_s is not None
         held = since_s is not None and at_s < since_s + rule.half_life_s
         at_s = max(at_s, old.last_s)
         gap_s = at_s - old.last_s if old.items else 0.0
         baseline = old.at(at_s, rule.half_life_s, held=held)
+        if at_s >= window.until_s:
+            window = window.turned(old.hour, baseline.hour, at_s)
         unstaked += gap_s / _WEEK_S
         if run is not None:
             expected = run.expected + baseline.hour.rate * gap_s / HOUR_S
@@ -148,17 +165,24 @@ class Spike:
             if need is None and evidence >= START and not open_:
                 stake = STAKE * unstaked
                 unstaked -= stake
-                need = evidence - math.log(max(rule.false_alarms_per_week * stake, 1e-300))
+                need = evidence - _log_chance(self.run_part * stake, rule)
             run = made(Run, (*run[:9], evidence, max(run.peak, evidence), need, *run[12:]))
             if self.by_number and own <= 0 and not open_:
                 run = None
         if run is not None and not open_ and at_s > run.onset_s + LONGEST_S:
             run = None
-        memory = made(Memory, (baseline.counted(bad=counts, held=open_ and held), run, unstaked))
+        baseline = baseline.counted(bad=counts, held=open_ and held)
+        spare = -1.0
+        if run is not None and counts and not open_:
+            spare = self._spare(window, run, rule, baseline, life.copies)
+            if spare >= 0:
+                run = run._replace(need=run.peak - spare)
+        memory = made(Memory, (baseline, run, unstaked, window))
         if run is None:
             return memory, CALM[bad]
         if not open_:
             holds = bad and run.need is not None and run.evidence >= run.need and own >= OWN_PART * run.need
+            holds = spare >= 0 or holds
             return memory, made(Verdict, (holds, run.onset_s, bad, False))
         now = self._eased(run, rule, baseline, life, held=held, bad=counts, gap_s=gap_s)
         memory = memory._replace(run=now)
@@ -173,8 +197,9 @@ class Spike:
         return
 
     def rest(self, memory: Memory) -> Memory:
-        """All learning kept, the run forgotten."""
-        return memory._replace(run=None)
+        """All learning kept, the run forgotten, and the items that it was made of."""
+        last_s = memory.baseline.last_s
+        return memory._replace(run=None, window=Window.after(memory.run.onset_s if memory.run else last_s, last_s))
 
     def explain(self, memory: Memory, rule: Rule, life: Life) -> Explanation:
         """Counts, usual share, and how likely chance is to do this."""
@@ -210,11 +235,13 @@ class Spike:
             base64.b64encode(base.season).decode(),
             run and list(run),
             memory.unstaked,
+            [*memory.window[:4], *memory.window.full],
         ]  # fmt: skip
 
     def load(self, data: Any) -> Memory:
         """Raises ValueError or TypeError for what `dump` did not make."""
-        base, hour, table, run, unstaked = data
+        base, hour, table, run, unstaked, (until_s, slot_negative, slot_total, slot_usual, *slots) = data
+        full = tuple((n, k, usual, awaited) for n, k, usual, awaited in slots)
         a, b, recent_negative, recent, items, last_s, volume_items, volume_hours, st, sw, vt, vw = base
         number, negative, total, expected, clean, share, rate = hour
         return Memory(
@@ -228,6 +255,7 @@ class Spike:
             ),
             run=None if run is None else Run(*run),
             unstaked=unstaked,
+            window=Window(until_s, slot_negative, slot_total, slot_usual, full, summed(full)),
         )  # fmt: skip
 
     def _may_begin(self, baseline: Baseline, rule: Rule) -> bool:
@@ -236,6 +264,9 @@ class Spike:
     def _begun(self, baseline: Baseline, at_s: float) -> Run:
         usual, strength, recent = baseline.share, baseline.strength, baseline.recent
         near = (baseline.recent_negative + strength * usual) / (recent + strength)
+        hour = (baseline.hour.negative + strength * usual) / (baseline.hour.items + strength)
+        if hour > near:
+            near, recent = hour, baseline.hour.items
         return Run(
             onset_s=at_s, usual=usual, strength=strength, near=min(max(near, 0.002), 0.98),
             near_strength=strength + recent, shape=baseline.shape,
@@ -260,8 +291,34 @@ class Spike:
         own = worse_share(negative, total, run.usual, ratios) - as_usual
         if own <= 0 or not baseline.knows_volume:
             return own, own
-        shape = run.shape * run.shape / (run.shape + DOUBT)
-        return own, own + helped(more_items(max(total - 1, 0), run.expected, shape, BUSIER))
+        return own, own + helped(more_items(max(total - 1, 0), run.expected, _doubted(run.shape), BUSIER))
+
+    def _spare(self, window: Window, run: Run, rule: Rule, baseline: Baseline, copies: int) -> float:
+        """How much less likely by chance the window is than it must be, a logarithm; negative if it is not.
+
+        The share's chance is that by the usual share or by that of before the run, whichever is greater. The
+        likelihood ratio of the number of items, whose mean is 1 at most whatever the share, divides it.
+        """
+        counts = window.counts(baseline.hour, baseline.last_s)
+        if counts is None:
+            return -1.0
+        negative, total, usual, expected = counts
+        if negative <= usual or total < LEAST_IN_WINDOW or baseline.items < total + YOUNG_ITEMS:
+            return -1.0
+        mean, strength = usual / total, baseline.strength
+        if copies:
+            slipped = min(SLIPPED * copies, negative)
+            negative, total = negative - slipped, total - slipped
+        above, variance = negative - total * mean, total * mean * (1 - mean) * (1 + total / strength)
+        if above <= 0 or above * above < WINDOW_STANDS_OUT * variance:
+            return -1.0
+        allowed = _log_chance((1 - self.run_part) * WINDOW_S / _WEEK_S / WINDOW_TESTS, rule)
+        chance = max(tail(negative, total, mean, strength), tail(negative, total, run.near, run.near_strength))
+        if chance > OWN_PART * allowed:
+            return -1.0
+        if baseline.knows_volume:
+            chance -= helped(more_items(total, expected, _doubted(baseline.shape), BUSIER))
+        return allowed - chance
 
     def _eased(
         self, run: Run, rule: Rule, baseline: Baseline, life: Life, *, held: bool, bad: bool, gap_s: float
@@ -279,6 +336,7 @@ class Volume(Spike):
     """The kind `volume` (alerts.kind.Detector): the number of items of a series, whatever they say."""
 
     by_number = True
+    run_part = 1.0
 
     def explain(self, memory: Memory, rule: Rule, life: Life) -> Explanation:
         """Counts, usual number, and how likely chance is to do this."""
@@ -305,6 +363,9 @@ class Volume(Spike):
         # The first item opens the run and says nothing; by the second we know.
         return (found if run.total > 1 else math.ulp(0.0)), found
 
+    def _spare(self, window: Window, run: Run, rule: Rule, baseline: Baseline, copies: int) -> float:
+        return -1.0  # Nothing but the run.
+
     def _eased(
         self, run: Run, rule: Rule, baseline: Baseline, life: Life, *, held: bool, bad: bool, gap_s: float
     ) -> Run:
@@ -326,6 +387,15 @@ def weeks_by_chance(run: Run | None, rule: Rule) -> float:
     if run is None or run.need is None:
         return 0.0
     return math.exp(min(run.peak - run.need, 100.0)) / rule.false_alarms_per_week
+
+
+def _log_chance(weeks: float, rule: Rule) -> float:
+    """ln of the chance of a false alarm that may be taken on behalf of so much time."""
+    return math.log(max(rule.false_alarms_per_week * weeks, 1e-300))
+
+
+def _doubted(shape: float) -> float:
+    return shape * shape / (shape + DOUBT)
 
 
 def _since(life: Life) -> str:

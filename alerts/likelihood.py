@@ -25,6 +25,22 @@ def beta_binomial(negative: float, total: float, mean: float, strength: float) -
     )  # fmt: skip
 
 
+def tail(negative: float, total: float, mean: float, strength: float) -> float:
+    """ln of a bound on the chance of so many negative items or more, by the same law.
+
+    Each term of the tail is less than the one before by a ratio that falls: the tail is less than a geometric
+    series. 0, a bound that says nothing, where that has no sum, or the items are no more than usual.
+    """
+    bad, good, left = strength * mean, strength * (1 - mean), total - negative
+    if negative <= total * mean or good + left <= 1:
+        return 0.0
+    ratio = left / (good + left - 1) * max((bad + negative) / (negative + 1), 1.0)
+    if ratio >= 1:
+        return 0.0
+    orders = _lgamma(total + 1) - _lgamma(negative + 1) - _lgamma(left + 1)
+    return min(orders + beta_binomial(negative, total, mean, strength) - math.log1p(-ratio), 0.0)
+
+
 def worse_share(negative: float, total: float, usual: float, ratios: Sequence[float]) -> float:
     """ln P(these items in their order) when the odds are one of `ratios` times the usual ones."""
     good, logs = total - negative, []

@@ -15,7 +15,8 @@ import struct
 from typing import Final, NamedTuple
 
 HOURS: Final = 168
-SHARE_PRIOR: Final = 25.0  # as if a share's factor were known to 20 %
+SHARE_PRIOR: Final = 25.0  # as if a share's factor were known to 20 % for the hour of the day,
+SHARE_CELL_PRIOR: Final = 100.0  # and to 10 % for the hour of the week, given that of the day
 VOLUME_PRIOR: Final = 4.0  # a number's factor: to 50 % for the hour of the day,
 VOLUME_CELL_PRIOR: Final = 32.0  # and to 18 % for the hour of the week, given that of the day
 MEMORY: Final = 0.5 ** (1 / 4)  # a visit of a cell is a week
@@ -42,7 +43,7 @@ def factors(table: bytes, hour: int) -> Factors:
     volume = (of_day[2] + VOLUME_PRIOR) / (of_day[3] + VOLUME_PRIOR)
     one = cells[cell * 4 : cell * 4 + 4]
     return Factors(
-        (one[0] + SHARE_PRIOR * share) / (one[1] + SHARE_PRIOR),
+        (one[0] + SHARE_CELL_PRIOR * share) / (one[1] + SHARE_CELL_PRIOR),
         (one[2] + VOLUME_CELL_PRIOR * volume) / (one[3] + VOLUME_CELL_PRIOR),
     )
 

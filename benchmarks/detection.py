@@ -3,12 +3,16 @@
     python -m benchmarks.detection [--quick] [--jobs N]
 
 Topics are made up (benchmarks.detection_streams); our detector is the shipped one, item by item, and each topic is a
-task of its own for one of the `--jobs` processes: what they find does not depend on how many there are. Each rival has
-every setting of a grid tried on the same streams, and the one that finds most incidents while it keeps the
-allowance there is shown: it is tuned on what it is judged by, ours is not tuned at all. An incident is found
-when an alarm begins while it lasts; an alarm within twice its length is none of the false ones. The first
-eight days are for learning, but false alarms count from the first item on (the rivals' from the third day). Exit
-status 1 when an aim is missed.
+task of its own for one of the `--jobs` processes: what they find does not depend on how many there are. An incident is
+found when an alarm begins while it lasts; an alarm within twice its length is none of the false ones. The first
+eight days are for learning, but false alarms count from the first item on (the rivals' from the third day, and in
+no first days of their own).
+
+Each rival has every setting of a grid tried on the same streams. Two of them are shown for each kind of incident:
+`this world`: the one that finds most while it keeps the allowance in the one world that has the incidents: it is tuned
+on what it is judged by; `all worlds`: the one that finds most of those that keep the allowance in each of the
+worlds of that many items, as is asked of ours, which has one setting for everything. Both are judged: a
+rival is better that finds 5 points more or is half a minute sooner. Exit status 1 when an aim is missed.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -179,7 +183,7 @@ def calm_trials(*, quick: bool) -> Iterator[Trial]:
         worlds = ("seasonal", "bursty") if quick else ("seasonal",) if per_minute == 100 else tuple(CALM)
         for name in worlds:
             world = World(name=name, per_minute=per_minute, **CALM[name])
-            yield Trial(world=world, incident=None, topics=topics, days=28, rivals=name == "seasonal")
+            yield Trial(world=world, incident=None, topics=topics, days=28, rivals=True)
         if not quick and per_minute < 100:
             young = World(name="bursty, first day", per_minute=per_minute, **CALM["bursty"])
             yield Trial(world=young, incident=None, topics=140, days=1, rivals=False)
@@ -219,12 +223,12 @@ def run(trials: Sequence[Trial], jobs: int) -> list[Scores]:
     return together
 
 
-def best(calm: Scores, found: Scores, name: str) -> tuple[str, Score] | None:
-    """The setting of a rival that finds most, soonest, of those that keep the allowance in calm and in between."""
+def best(calm: Sequence[Scores], found: Scores, name: str) -> tuple[str, Score] | None:
+    """The setting of a rival that finds most, soonest, of those that keep the allowance in each of these worlds."""
     fit = [
         (score.found, -score.delay, setting)
         for (method, setting), score in found.items()
-        if method == name and calm[method, setting].rate <= ALLOWED
+        if method == name and all(world[method, setting].rate <= ALLOWED for world in calm)
     ]
     return (max(fit)[2], found[name, max(fit)[2]]) if fit else None
 
@@ -241,12 +245,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     misses = [
         *_tell_calm(list(zip(calm, scores, strict=False)), quick=options.quick),
         *_tell_rises(
-            {one.world.per_minute: score for one, score in zip(calm, scores, strict=False) if one.rivals},
+            {
+                (one.world.per_minute, one.world.name): found
+                for one, found in zip(calm, scores, strict=False)
+                if one.rivals
+            },
             list(zip(rises, scores[len(calm) :], strict=True)),
         ),
     ]
     took = time.monotonic() - began
-    print(f"\n{'MISSED: ' + '; '.join(misses) if misses else 'All aims met'} ({took:.0f} s)")
+    print("\n".join(["", *(f"MISSED: {miss}" for miss in misses)] if misses else ["", "All aims met"]))
+    print(f"({took:.0f} s)")
     return 1 if misses else 0
 
 
@@ -267,26 +276,36 @@ def _tell_calm(trials: Sequence[tuple[Trial, Scores]], *, quick: bool) -> Iterat
         yield f"{pooled.rate:.2f} false alarms a week in all, up to {high:.2f}"
 
 
-def _tell_rises(calm: dict[float, Scores], trials: Sequence[tuple[Trial, Scores]]) -> Iterator[str]:
-    """Print what was found, beside the rivals' best of those that keep the allowance in `calm`."""
-    print("\nIncidents in the seasonal world: found, median delay; the rivals' best settings at the same allowance")
+def _tell_rises(
+    calm: Mapping[tuple[float, str], Scores], trials: Sequence[tuple[Trial, Scores]]
+) -> Iterator[str]:
+    """Print what was found, beside the rivals' best settings; what is missed comes back."""
+    print("\nIncidents in the seasonal world: found, median delay; the rivals' best settings that keep the allowance")
     for trial, found in trials:
         ours, per_minute, incident = found[OURS, ""], trial.world.per_minute, trial.incident
         assert incident is not None
         print(f"  {per_minute:g}/min, {incident.name} ({ours.incidents} incidents)")
-        print(f"    {OURS:<16} {ours.found:>4.0%}  {ours.delay:>5.1f} min")
+        print(f"    {OURS:<28} {ours.found:>4.0%}  {ours.delay:>5.1f} min")
+        worlds = {
+            "this world": [calm[per_minute, trial.world.name]],
+            "all worlds": [scores for (rate, _), scores in calm.items() if rate == per_minute],
+        }
         for name in ("fixed threshold", "z-score", "mean ± k·sigma"):
-            chosen = best(calm[per_minute], found, name)
-            if chosen is None:
-                print(f"    {name:<16} no setting keeps the allowance")
-                continue
-            setting, score = chosen
-            print(f"    {name:<16} {score.found:>4.0%}  {score.delay:>5.1f} min  ({setting})")
-            if incident is RISE and (score.found > ours.found + 0.05 or score.delay < ours.delay - 0.5):
-                yield f"{name} is better at {per_minute:g}/min"
+            for where, kept in worlds.items():
+                chosen = best(kept, found, name)
+                if chosen is None:
+                    print(f"    {name:<16} {where}  no setting keeps the allowance")
+                    continue
+                setting, score = chosen
+                print(f"    {name:<16} {where}  {score.found:>4.0%}  {score.delay:>5.1f} min  ({setting})")
+                if score.found > ours.found + 0.05 or score.delay < ours.delay - 0.5:
+                    yield (
+                        f"{per_minute:g}/min, {incident.name}: {name}, tuned to {where}, {score.found:.0%} and "
+                        f"{score.delay:.1f} min, ours {ours.found:.0%} and {ours.delay:.1f}"
+                    )
         if incident is RISE and per_minute in AIMS and (ours.found < 0.9 or ours.delay > AIMS[per_minute]):
             yield (
-                f"{per_minute:g}/min: {ours.found:.0%} found after {ours.delay:.1f} min, "
+                f"{per_minute:g}/min, {incident.name}: {ours.found:.0%} found after {ours.delay:.1f} min, "
                 f"aimed at 90 % and {AIMS[per_minute]:g} min"
             )
 

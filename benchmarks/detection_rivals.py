@@ -1,4 +1,7 @@
-"""What others do, for `benchmarks.detection`: a fixed threshold, a z-score, Grafana-style bands; minute by minute."""
+"""What others do, for `benchmarks.detection`: a fixed threshold, a z-score, Grafana-style bands; minute by minute.
+
+Copies that were recognised are folded for them too: otherwise each campaign would be an alarm.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,10 @@ WINDOWS: Final = ((5, 5), (5, 15), (15, 10), (15, 25), (30, 10), (30, 25), (60, 
 def alarms(stream: Stream) -> Iterator[tuple[tuple[str, str], list[float]]]:
     """For each rival and each of its settings, the event times (seconds) of its alarms."""
     minutes = int(stream.days * DAY_S // 60)
-    minute = np.minimum((stream.at_s // 60).astype(int), minutes - 1)
+    counted = ~stream.copy
+    minute = np.minimum((stream.at_s[counted] // 60).astype(int), minutes - 1)
     items = np.bincount(minute, minlength=minutes).astype(float)
-    bad = np.bincount(minute, weights=stream.negative, minlength=minutes)
+    bad = np.bincount(minute, weights=stream.negative[counted], minlength=minutes)
     for window, least in WINDOWS:
         n, k = _rolling(items, window), _rolling(bad, window)
         share, enough = k / np.maximum(n, 1), n >= least

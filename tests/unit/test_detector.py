@@ -13,7 +13,8 @@ import pytest
 
 from alerts.alert import Sample, moment
 from alerts.baseline import LEAST_SHARE_WANDER, PRIOR_ITEMS, SHARE_WANDER, VOLUME_WANDER, Baseline
-from alerts.detector import weeks_by_chance
+from alerts.detector import RUN_PART, STAKE, weeks_by_chance
+from alerts.detector import START as START_EVIDENCE
 from alerts.likelihood import beta_binomial, more_items, worse_share
 from alerts.quotes import KEPT, MAX_CHARS
 from alerts.rule import Rule
@@ -352,6 +353,29 @@ def test_a_rise_from_25_to_60_percent_is_found() -> None:
         delays += [begun[0] - 240] if begun else [math.inf]
     assert sum(map(math.isfinite, delays)) >= 19
     assert statistics.median(delays) <= 12
+
+
+def test_a_rise_without_more_items_is_found_by_its_window() -> None:
+    known, changes = run(feed.stream(minutes=3 * 1440, per_minute=2, share=0.25, seed=1))
+    assert not changes
+    found = by_window = 0
+    for seed in range(20):
+        _, changes = run(feed.stream(minutes=60, per_minute=2, share=0.55, seed=seed, begin=3 * 1440), known)
+        found += bool(changes)
+        if changes:
+            one = changes[0].state.memory.run
+            by_window += one.evidence < START_EVIDENCE + math.log(1 / (RULE.false_alarms_per_week * RUN_PART * STAKE))
+            assert weeks_by_chance(one, RULE) >= 1 / RULE.false_alarms_per_week
+    assert found >= 18 and by_window >= 5
+
+
+def test_what_ended_does_not_page_again_by_its_window() -> None:
+    known, _ = run(feed.stream(minutes=3 * 1440, per_minute=2, share=0.25, seed=1))
+    for seed in range(5):
+        rise = feed.stream(minutes=40, per_minute=6, share=0.7, seed=seed, begin=3 * 1440)
+        after = feed.stream(minutes=180, per_minute=2, share=0.25, seed=50 + seed, begin=3 * 1440 + 40)
+        _, changes = run([*rise, *after], known)
+        assert [change.status for change in changes if change.turn] == ["firing", "resolved"]
 
 
 def test_moment_is_exact_to_the_microsecond() -> None:
