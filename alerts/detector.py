@@ -10,7 +10,8 @@ one weighs the counts since then, negative and total (alerts.likelihood):
 
 "As usual" is the average of two beta-binomial laws, since the share wanders: it is near what it was in the last
 hour (or in this clock hour so far, if that was worse), or, more likely the longer the run lasts (half after an
-hour), it was drawn anew around the usual share, which is learned (alerts.baseline). Where hardly anybody complains, the gravest change is to one half.
+hour), it was drawn anew around the usual share, which is learned (alerts.baseline). Where
+hardly anybody complains, the gravest change is to one half.
 
 Of the copies that were recognised in the run (near-duplicates, which do not count), a tenth is taken off the
 negative items: so many of a campaign's may have slipped through.
@@ -49,18 +50,18 @@ All of it is pure, and time is that of the items: replaying the same items gives
 
 from __future__ import annotations
 
-import base64
 import math
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from alerts.alert import NEGATIVE, Sample, moment
-from alerts.baseline import HOUR_S, YOUNG_ITEMS, Baseline, Hour, Wander
+from alerts.baseline import HOUR_S, YOUNG_ITEMS, Baseline
 from alerts.kind import CALM, Explanation, Verdict
 from alerts.life import Life, made
 from alerts.likelihood import beta_binomial, either, helped, more_items, tail, worse_share
 from alerts.rule import Rule
-from alerts.window import WINDOW_S, Window, summed
+from alerts.run import Memory, Run, dump, load
+from alerts.window import WINDOW_S, Window
 
 MULTIPLES: Final = (1.25, 2.0, 3.2)  # of the rule's odds ratio, all as likely
 EDGE: Final = 0.6  # powers of the odds ratio between which the quick CUSUM tells
@@ -84,39 +85,6 @@ DOUBTFUL: Final = math.log(10)
 _DAY_S: Final = 86400.0
 _WEEK_S: Final = 7 * _DAY_S
 _LONG_WEEKS: Final = 520
-
-
-class Run(NamedTuple):
-    """The counts since `onset_s`, and what was usual then.
-
-    `expected`: items by the usual rate. `usual`, `strength`: of the share; `near`, `near_strength`: of the share
-    of the last hour; `shape`: of the number. `evidence`: now, `peak`: at its highest. `need`: h; None
-    before START. `ease`: of recovery. `climb`: the quick CUSUM.
-    """
-
-    onset_s: float
-    usual: float
-    strength: float
-    near: float
-    near_strength: float
-    shape: float
-    negative: int = 0
-    total: int = 0
-    expected: float = 0.0
-    evidence: float = 0.0
-    peak: float = 0.0
-    need: float | None = None
-    ease: float = 0.0
-    climb: float = 0.0
-
-
-class Memory(NamedTuple):
-    """What one series has learned; the run that goes on; the weeks of event time not yet staked; its last items."""
-
-    baseline: Baseline = Baseline()
-    run: Run | None = None
-    unstaked: float = 0.0
-    window: Window = Window()
 
 
 class Spike:
@@ -224,39 +192,11 @@ class Spike:
 
     def dump(self, memory: Memory) -> Any:
         """The memory as a JSON array."""
-        base, run, hour = memory.baseline, memory.run, memory.baseline.hour
-        return [
-            [
-                base.a, base.b, base.recent_negative, base.recent, base.items, base.last_s, base.volume_items,
-                base.volume_hours, base.share_wander.total, base.share_wander.weight, base.volume_wander.total,
-                base.volume_wander.weight,
-            ],
-            [hour.number, hour.negative, hour.items, hour.expected, hour.clean, hour.share, hour.rate],
-            base64.b64encode(base.season).decode(),
-            run and list(run),
-            memory.unstaked,
-            [*memory.window[:4], *memory.window.full],
-        ]  # fmt: skip
+        return dump(memory)
 
     def load(self, data: Any) -> Memory:
         """Raises ValueError or TypeError for what `dump` did not make."""
-        base, hour, table, run, unstaked, (until_s, slot_negative, slot_total, slot_usual, *slots) = data
-        full = tuple((n, k, usual, awaited) for n, k, usual, awaited in slots)
-        a, b, recent_negative, recent, items, last_s, volume_items, volume_hours, st, sw, vt, vw = base
-        number, negative, total, expected, clean, share, rate = hour
-        return Memory(
-            baseline=Baseline(
-                a=a, b=b, recent_negative=recent_negative, recent=recent, items=items, last_s=last_s,
-                volume_items=volume_items, volume_hours=volume_hours,
-                share_wander=Wander(total=st, weight=sw), volume_wander=Wander(total=vt, weight=vw),
-                hour=Hour(number=number, negative=negative, items=total, expected=expected, clean=clean,
-                          share=share, rate=rate),
-                season=base64.b64decode(table),
-            ),
-            run=None if run is None else Run(*run),
-            unstaked=unstaked,
-            window=Window(until_s, slot_negative, slot_total, slot_usual, full, summed(full)),
-        )  # fmt: skip
+        return load(data)
 
     def _may_begin(self, baseline: Baseline, rule: Rule) -> bool:
         return baseline.items >= rule.min_items

@@ -10,10 +10,11 @@ from scipy.special import logsumexp
 from scipy.stats import betabinom
 
 from alerts.baseline import Baseline
-from alerts.detector import Memory, Spike
+from alerts.detector import Spike
 from alerts.life import Life
 from alerts.likelihood import tail
 from alerts.rule import Rule
+from alerts.run import Memory
 from alerts.window import SLOT_S, SLOTS, WINDOW_S, Window
 from tests import feed
 
@@ -92,9 +93,7 @@ def exact(negative: int, total: int, mean: float, strength: float) -> float:
     return float(logsumexp(terms))
 
 
-@given(
-    total=st.integers(1, 3000), part=st.floats(0, 1), mean=st.floats(0.002, 0.98), strength=st.floats(1.5, 5000)
-)
+@given(total=st.integers(1, 3000), part=st.floats(0, 1), mean=st.floats(0.002, 0.98), strength=st.floats(1.5, 5000))
 def test_the_tail_is_bounded_from_above(total: int, part: float, mean: float, strength: float) -> None:
     negative = round(part * total)
     assert tail(negative, total, mean, strength) >= exact(negative, total, mean, strength) - 1e-6
