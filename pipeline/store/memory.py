@@ -14,25 +14,29 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Final
 
 import orjson
 import sqlalchemy as sa
 
+from alerts import census
 from alerts.alert import Sample
 from alerts.duplicates import Recent
 from alerts.engine import Engine, Key
 from alerts.series import State
 from pipeline.store import duplicates, schema, statements
 from pipeline.store.engine import insert_of
+from pipeline.store.rows import micros
 
 log = logging.getLogger("ovoz.memory")
 
 WORKSPACES: Final = 500
 STATES: Final = 30_000
 KEYS_PER_QUERY: Final = 300
+IDLE: Final = timedelta(days=56)
+"""For so long at least a series is remembered that says nothing; then even a half-life of weeks has faded."""
 
 
 @dataclass(slots=True)
@@ -60,12 +64,25 @@ class Remembered:
                 due_s = engine.due_s(key, state)
                 due_us = None if due_s is None else int(due_s * 1e6)
                 place = {"workspace": key.workspace, "rule": key.rule, "series": key.series}
-                rows.append({**place, "state": state.to_json(), "due_us": due_us})
+                rows.append({**place, "state": state.to_json(), "due_us": due_us, "idle_us": _idle_us(state)})
             statements.write_many(connection, _put_states(connection.dialect.name), rows)
             self.unwritten = set()
         if self.journaled:
             connection.execute(_end_journal(), {"b_name": self.workspace})
             self.journaled = False
+
+    def forget_idle(self, connection: sa.Connection, engine: Engine, before: datetime) -> int:
+        """Drop what was learned of series that have had nothing to remember since: how many."""
+        self.write(connection, engine)
+        table = schema.detector
+        idle = sa.and_(table.c.workspace == self.workspace, table.c.idle_us < micros(before))
+        query = sa.select(table.c.workspace, table.c.rule, table.c.series).where(idle)
+        keys = [Key(*row) for row in connection.execute(query)]
+        if keys:
+            connection.execute(sa.delete(table).where(idle))
+            for key in keys:
+                self.states.pop(key, None)
+        return len(keys)
 
 
 class Memory:
@@ -147,6 +164,11 @@ def journal(connection: sa.Connection, memory: Mapping[str, Remembered], samples
         connection.execute(statements.append(schema.journal), rows)
 
 
+def _idle_us(state: State) -> int | None:
+    """Since when a series has had nothing to remember; None where it stays: an incident is open, it counts others."""
+    return None if state.open or state.kind == census.KIND else int(state.life.last_s * 1e6)
+
+
 def _read(connection: sa.Connection, engine: Engine, name: str) -> Remembered:
     held = Remembered(workspace=name, recent=duplicates.read(connection, name))
     table = schema.journal
@@ -208,7 +230,7 @@ def _put_states(dialect: str) -> Any:
     upsert = insert_of(dialect)(schema.detector)
     return upsert.on_conflict_do_update(
         index_elements=["workspace", "rule", "series"],
-        set_={"state": upsert.excluded.state, "due_us": upsert.excluded.due_us},
+        set_={name: upsert.excluded[name] for name in ("state", "due_us", "idle_us")},
     )
 
 

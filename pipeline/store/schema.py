@@ -157,6 +157,7 @@ detector: Final = sa.Table(
     sa.Column("series", sa.Text, primary_key=True),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("due_us", sa.BigInteger),
+    sa.Column("idle_us", sa.BigInteger),
     sa.Index("detector_due", "workspace", "due_us"),
 )
 

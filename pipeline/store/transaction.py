@@ -24,7 +24,7 @@ from pipeline.ledger import Ledger, Span, runs
 from pipeline.records import DeadLetter, RawPosition, Scored
 from pipeline.store import duplicates, incidents, schema, statements
 from pipeline.store.engine import insert, transaction
-from pipeline.store.memory import Memory
+from pipeline.store.memory import IDLE, Memory
 from pipeline.store.read import chunks
 from pipeline.store.rows import NOTHING_COUNTED, dead_row, held, item_row, micros, moment
 
@@ -246,7 +246,7 @@ class Store:
             return _settle(connection, {(log, partition): spans}, lost=True)
 
     def prune(self, name: str, partition_of_scored: tuple[str, int], *, now: datetime) -> int:
-        """Drop a workspace's minutes and items past retention: how many items.
+        """Drop a workspace's minutes and items past retention: how many items; once an hour, idle series too.
 
         The oldest about PRUNE_ITEMS of them, so that nothing else waits for long; fewer when none are left.
         `now` is the workspace's stream time; `partition_of_scored` the (log, partition) whose lock keeps
@@ -288,6 +288,9 @@ class Store:
             gap = schema.gap
             connection.execute(sa.delete(gap).where(gap.c.workspace == name, gap.c.until_us < floor * 60_000_000))
             connection.execute(sa.update(spaces).where(spaces.c.workspace == name).values(floor_minute=floor))
+            if floor // 60 > held_floor // 60:
+                memory = self._memory.open(connection, self._detection, [name])[name]
+                memory.forget_idle(connection, self._detection, now - max(self._retention, IDLE))
             return int(removed)
 
     def prune_dead_letters(self, before: datetime) -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 
 from alerts.rule import Rule
+from alerts.series import State
 from pipeline.live_rules import read_rules
 from pipeline.records import Scored
 from pipeline.store import memory, read, schema
@@ -149,3 +151,34 @@ def test_what_is_remembered_is_bounded(engine: sa.Engine, monkeypatch: pytest.Mo
     for name in ("default", "second"):
         store.tick(name, POSITION, stream_now=NOW)
     assert not learned(engine)["journal"]
+
+
+def test_series_that_fell_silent_are_forgotten_after_weeks_and_those_that_speak_or_alarm_are_kept(
+    engine: sa.Engine,
+) -> None:
+    rules = [Rule(name="spike", min_items=5), Rule(name="grave", kind="severe", words=("fire",), resolve_after_s=1e9)]
+    store = store_on(engine, rules=rules)
+    store.fold([arrival(0, scored("a", topic="delivery"), scored("b", topic="billing", text="fire"))], now=NOW)
+    later = NOW + memory.IDLE + timedelta(hours=1)
+    new = scored("c", topic="billing", created_at=later)
+    store.fold([arrival(1, new)], now=later)
+
+    def series() -> list[tuple[str, str]]:
+        with reading(engine) as connection:
+            table = schema.detector
+            return sorted((row.rule, row.series) for row in connection.execute(sa.select(table.c.rule, table.c.series)))
+
+    store.settle()
+    kept = [("grave", "topic=billing"), ("spike", "*"), ("spike", "topic=billing")]
+    assert series() == sorted([*kept, ("spike", "topic=delivery")])
+    store.prune("default", POSITION, now=later - timedelta(hours=2))
+    assert len(series()) == 4
+    store.prune("default", POSITION, now=later)
+    assert series() == kept
+    # Nor does this writer remember what a successor could not.
+    store.fold([arrival(2, scored("d", topic="delivery", created_at=later))], now=later)
+    store.settle()
+    with reading(engine) as connection:
+        query = sa.select(schema.detector.c.state).where(schema.detector.c.series == "topic=delivery")
+        state = str(connection.scalar(query))
+    assert State.from_json(state).memory.baseline.items == 1
