@@ -35,11 +35,11 @@ def observe(
     connection: sa.Connection, engine: Engine, remembered: Mapping[str, Remembered], samples: Sequence[Sample]
 ) -> tuple[Transition, ...]:
     """Feed new items to the detectors: which alerts came into which status."""
-    keys = {key for sample in samples for key in engine.series_keys(sample)}
-    states = memory.load(connection, remembered, keys)
+    keyed = [(sample, engine.series_keys(sample)) for sample in samples]
+    states = memory.load(connection, remembered, {key for _, keys in keyed for key in keys})
     now = max(sample.at for sample in samples)
     evaluation = engine.evaluate(samples, states, now)
-    memory.journal(connection, remembered, (sample for sample in samples if engine.series_keys(sample)))
+    memory.journal(connection, remembered, (sample for sample, keys in keyed if keys))
     return _save(connection, engine, remembered, evaluation, now)
 
 

@@ -120,25 +120,28 @@ class Memory:
 
 def load(connection: sa.Connection, memory: Mapping[str, Remembered], keys: Iterable[Key]) -> dict[Key, State]:
     """The states of these series, as far as there are any; kept in `memory`, which is open."""
-    wanted = set(keys)
-    missing = []
-    for key in wanted:
+    found: dict[Key, State] = {}
+    missing: set[Key] = set()
+    for key in keys:
         held = memory[key.workspace]
-        if key not in held.states and key not in held.absent:
-            missing.append(key)
-    missing.sort()
-    for start in range(0, len(missing), KEYS_PER_QUERY):
-        rows = connection.execute(_states(), {"keys": [tuple(key) for key in missing[start : start + KEYS_PER_QUERY]]})
-        for key, state in _decoded(rows).items():
-            memory[key.workspace].states[key] = state
-    for key in missing:
+        state = held.states.get(key)
+        if state is not None:
+            found[key] = state
+        elif key not in held.absent:
+            missing.add(key)
+    ordered = sorted(missing)
+    for start in range(0, len(ordered), KEYS_PER_QUERY):
+        rows = connection.execute(_states(), {"keys": [tuple(key) for key in ordered[start : start + KEYS_PER_QUERY]]})
+        found |= _decoded(rows)
+    for key in ordered:
         held = memory[key.workspace]
-        if key not in held.states:
+        if key in found:
+            held.states[key] = found[key]
+        else:
             if len(held.absent) >= STATES:
                 held.absent.clear()
             held.absent.add(key)
-    found = ((key, memory[key.workspace].states.get(key)) for key in wanted)
-    return {key: state for key, state in found if state is not None}
+    return found
 
 
 def learn(memory: Mapping[str, Remembered], states: Mapping[Key, State]) -> None:
