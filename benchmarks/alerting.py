@@ -52,6 +52,7 @@ from pipeline.settings import Kafka
 from pipeline.store import incidents, schema
 from pipeline.store.engine import connect, prepare
 from pipeline.store.memory import Memory
+from pipeline.worker import tune_interpreter
 
 BATCH: Final = 64
 SHARE_SERIES: Final = (1_000, 10_000)
@@ -229,7 +230,9 @@ def _serve(folder: Path, stack: ExitStack, name: str, arguments: Sequence[str]) 
 
 def cost() -> int:
     """Print a table of costs; 1 where it is not linear."""
+    tune_interpreter()  # as a worker is
     each_item, each_series = [], []
+    print(_when())
     start = datetime(2026, 11, 2, tzinfo=UTC)
     print("active series  us/item, one spike rule  us/item, near-duplicates  us/series, its item and its state written")
     for count in (100, 1_000, 10_000):
@@ -252,7 +255,8 @@ def _cost(rules: Sequence[Rule], count: int, start: datetime) -> tuple[float, fl
     states: dict[Key, State] = engine.evaluate(samples, {}, end).states
     more = [_sample(3 * count + i, start, dice, count) for i in range(5 * count)]
     begun = time.process_time()
-    engine.evaluate(more, states, end)
+    for first in range(0, len(more), 4 * BATCH):
+        states |= engine.evaluate(more[first : first + 4 * BATCH], states, end).states
     item = (time.process_time() - begun) / len(more)
     some = more[:3000]
     begun = time.process_time()

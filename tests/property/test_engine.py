@@ -11,11 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alerts.alert import MAX_EVIDENCE, Alert, Sample
+from alerts.brigade import Brigade
 from alerts.census import SERIES
 from alerts.duplicates import Recent
 from alerts.engine import Engine, Key, series_labels
+from alerts.novelty import NewTopic
 from alerts.rule import Rule
 from alerts.series import State
+from alerts.severe import Severe
 from tests import feed
 
 RULES = (
@@ -102,6 +105,18 @@ def test_any_ticks_in_between_change_nothing(samples: list[Sample], data: st.Dat
         alerts |= {alert.incident: alert for alert in result.alerts}
         outcomes.append({key: (one.state, one.starts_at, one.ends_at) for key, one in alerts.items()})
     assert outcomes[0] == outcomes[1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(samples=arrivals())
+def test_what_a_detector_ignores_would_have_changed_nothing(samples: list[Sample]) -> None:
+    samples = sorted(samples, key=lambda item: item.at)
+    _, alerts = fold(samples, [])
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in (Severe, Brigade, NewTopic):
+            patch.setattr(kind, "ignores", lambda self, rule, sample: False)
+        _, shown_all = fold(samples, [])
+    assert alerts == shown_all
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from alerts.alert import Sample
+from alerts.kinds import KINDS
 from alerts.rule import Rule
 from alerts.series import Change, State, start, step, tick
 from tests import feed
@@ -92,3 +93,28 @@ def test_false_alarms_stay_within_the_allowance_for_bursty_sources_too(burst: in
         alarms += sum(c.turn and c.status == "firing" for c in changes)
         weeks += 5
     assert alarms <= 0.05 * weeks + 2
+
+
+def test_what_is_learned_within_an_hour_by_sums_is_what_a_count_of_all_items_says() -> None:
+    dice, minute, minutes = random.Random(5), 0.0, [0.0]
+    while (minute := minute + dice.choice([0.0, 0.2, 3.0, 90.0])) < 3 * 1440:
+        minutes.append(minute)
+    state, _ = run(feed.sample(n, one, negative=False) for n, one in enumerate(minutes))
+    heard, listened, *_ = KINDS["silence"].dump(state.memory)
+    first = int(at(0) // 3600) % 168
+    for hour in range(3 * 24):
+        came = sum(hour <= one / 60 < hour + 1 for one in minutes[1:])
+        assert heard[(first + hour) % 168] == came
+    assert sum(listened) == pytest.approx(minutes[-1] / 60)
+    assert all(one <= 1 + 1e-9 for one in listened)
+
+
+def test_the_tick_finds_the_same_end_of_patience_as_a_walk_through_the_hours() -> None:
+    state, _ = run(office(28, 1))
+    bound = state.memory.due_s
+    assert bound == state.memory.last_s + RULE.min_silence_s
+    early, _ = tick(state, RULE, bound)
+    assert early.memory.due_s is not None and early.memory.due_s > bound
+    (change,) = tick(early, RULE, at(28 * 1440 + 24 * 60))[1]
+    (same,) = tick(state, RULE, at(28 * 1440 + 24 * 60))[1]
+    assert change.at_s == same.at_s == early.memory.due_s
