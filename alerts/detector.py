@@ -9,9 +9,8 @@ one weighs the counts since then, negative and total (alerts.likelihood):
              - ln P(counts | as usual)
 
 "As usual" is the average of two beta-binomial laws, since the share wanders: it is near what it was in the last
-hour (or in this clock hour so far, if that was worse), or, more likely the longer the run lasts (half after an
-hour), it was drawn anew around the usual share, which is learned (alerts.baseline). Where
-hardly anybody complains, the gravest change is to one half.
+hour, or, more likely the longer the run lasts (half after an hour), it was drawn anew around the usual share,
+which is learned (alerts.baseline). Where hardly anybody complains, the gravest change is to one half.
 
 Of the copies that were recognised in the run (near-duplicates, which do not count), a tenth is taken off the
 negative items: so many of a campaign's may have slipped through.
@@ -33,7 +32,7 @@ week of event time, from the first minute, whatever the number of items. The eng
 series of a rule its part of what the rule allows (alerts.census).
 
 That bound is dear where a change is found late, by the share alone. So a `spike` has a third statistic, on
-two fifths of the allowance: with each negative item of a run the last three quarters of an hour
+half of the allowance: with each negative item of a run the last three quarters of an hour
 (alerts.window) are tested. How likely are so many negative ones or more by the beta-binomial law around the
 usual share, or around that of before the run, whichever says more? That chance, divided by the likelihood ratio
 of the number of items (averaged with 1, so that its mean is 1 at most, whatever the share), must be below the
@@ -75,8 +74,8 @@ STAKE: Final = 0.1
 OWN_PART: Final = 0.5  # of the evidence, that must come from the share
 UNNOTICED_S: Final = 900.0  # by which a run may begin after the share was drawn anew: that is what begins runs
 LONGEST_S: Final = 86400.0  # of a run that decides nothing
-RUN_PART: Final = 0.6  # of the allowance; the rest is the windows'
-WINDOW_TESTS: Final = 1.5  # independent ones, as many as the windows that end within WINDOW_S count for
+RUN_PART: Final = 0.5  # of the allowance; the rest is the windows'
+WINDOW_TESTS: Final = 2.0  # independent ones, as many as the windows that end within WINDOW_S count for
 LEAST_IN_WINDOW: Final = 5
 WINDOW_STANDS_OUT: Final = 4.0  # squared standard deviations; less is not worth a test
 RECOVERED: Final = math.log(1000)
@@ -204,9 +203,6 @@ class Spike:
     def _begun(self, baseline: Baseline, at_s: float) -> Run:
         usual, strength, recent = baseline.share, baseline.strength, baseline.recent
         near = (baseline.recent_negative + strength * usual) / (recent + strength)
-        hour = (baseline.hour.negative + strength * usual) / (baseline.hour.items + strength)
-        if hour > near:
-            near, recent = hour, baseline.hour.items
         return Run(
             onset_s=at_s, usual=usual, strength=strength, near=min(max(near, 0.002), 0.98),
             near_strength=strength + recent, shape=baseline.shape,

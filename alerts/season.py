@@ -15,7 +15,7 @@ import struct
 from typing import Final, NamedTuple
 
 HOURS: Final = 168
-SHARE_PRIOR: Final = 25.0  # as if a share's factor were known to 20 % for the hour of the day,
+SHARE_PRIOR: Final = 50.0  # as if a share's factor were known to 14 % for the hour of the day,
 SHARE_CELL_PRIOR: Final = 100.0  # and to 10 % for the hour of the week, given that of the day
 VOLUME_PRIOR: Final = 4.0  # a number's factor: to 50 % for the hour of the day,
 VOLUME_CELL_PRIOR: Final = 32.0  # and to 18 % for the hour of the week, given that of the day

@@ -13,12 +13,12 @@ import pytest
 
 from alerts.alert import Sample, moment
 from alerts.baseline import LEAST_SHARE_WANDER, PRIOR_ITEMS, SHARE_WANDER, VOLUME_WANDER, Baseline
-from alerts.detector import RUN_PART, STAKE, weeks_by_chance
-from alerts.detector import START as START_EVIDENCE
+from alerts.detector import weeks_by_chance
 from alerts.likelihood import beta_binomial, more_items, worse_share
 from alerts.quotes import KEPT, MAX_CHARS
 from alerts.rule import Rule
 from alerts.series import Change, State, start, step, tick
+from alerts.window import Window
 from tests import feed
 
 RULE = Rule(name="r")
@@ -358,15 +358,16 @@ def test_a_rise_from_25_to_60_percent_is_found() -> None:
 def test_a_rise_without_more_items_is_found_by_its_window() -> None:
     known, changes = run(feed.stream(minutes=3 * 1440, per_minute=2, share=0.25, seed=1))
     assert not changes
-    found = by_window = 0
+    # Its slots never begin.
+    blind = known._replace(memory=known.memory._replace(window=Window(until_s=math.inf)))
+    found = {"known": 0, "blind": 0}
     for seed in range(20):
-        _, changes = run(feed.stream(minutes=60, per_minute=2, share=0.55, seed=seed, begin=3 * 1440), known)
-        found += bool(changes)
-        if changes:
-            one = changes[0].state.memory.run
-            by_window += one.evidence < START_EVIDENCE + math.log(1 / (RULE.false_alarms_per_week * RUN_PART * STAKE))
-            assert weeks_by_chance(one, RULE) >= 1 / RULE.false_alarms_per_week
-    assert found >= 18 and by_window >= 5
+        for name, state in (("known", known), ("blind", blind)):
+            _, changes = run(feed.stream(minutes=60, per_minute=2, share=0.5, seed=seed, begin=3 * 1440), state)
+            found[name] += bool(changes)
+            if changes:
+                assert weeks_by_chance(changes[0].state.memory.run, RULE) >= 1 / RULE.false_alarms_per_week
+    assert found["known"] >= 12 and found["known"] >= found["blind"] + 5, found
 
 
 def test_what_ended_does_not_page_again_by_its_window() -> None:
