@@ -34,7 +34,7 @@ series of a rule its part of what the rule allows (alerts.census).
 That bound is dear where a change is found late, by the share alone. So a `spike` has a third statistic, on
 half of the allowance: with each negative item of a run the last three quarters of an hour
 (alerts.window) are tested. How likely are so many negative ones or more by the beta-binomial law around the
-usual share, or around that of before the run, whichever says more? That chance, divided by the likelihood ratio
+usual share, or around that of before the run, whichever is more? That chance, divided by the likelihood ratio
 of the number of items (averaged with 1, so that its mean is 1 at most, whatever the share), must be below the
 allowance of 45 minutes / WINDOW_TESTS: windows that overlap count for so many independent tests in each 45
 minutes, which is not proved but simulated (docs/detection.md).
