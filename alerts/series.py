@@ -94,6 +94,9 @@ def step(state: State, rule: Rule, sample: Sample, at_s: float) -> tuple[State, 
     if due is not None and due <= at_s:
         state, changes = tick(state, rule, at_s)
         _, memory, life = state
+        # As it would have been, had somebody ticked before this item came.
+        if life.onset_s is None and life.since_s is None and detector.ignores(rule, sample):
+            return state, changes
     memory, verdict = detector.observe(memory, rule, sample, at_s, life)
     holds, onset_s, matched, speaks = verdict
     if sample.copy_of and not detector.takes_copies:

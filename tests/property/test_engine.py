@@ -107,6 +107,18 @@ def test_any_ticks_in_between_change_nothing(samples: list[Sample], data: st.Dat
     assert outcomes[0] == outcomes[1]
 
 
+def test_an_item_that_comes_late_is_judged_alike_whether_anybody_ticked_before_it_or_not() -> None:
+    samples = [
+        feed.sample(0, 0.0, negative=True, text="give me a refund money"),
+        feed.sample(1, 20.0, negative=False),
+        feed.sample(2, 12.0, negative=True, text="again no refund money"),
+    ]
+    _, plain = fold(samples, [1, 2])
+    _, ticked = fold(samples, [1, 2], ticks=True)
+    graves = [sorted(one.starts_at for one in alerts.values() if one.rule == "grave") for alerts in (plain, ticked)]
+    assert graves[0] == graves[1] == [samples[0].at, samples[2].at]
+
+
 @settings(max_examples=60, deadline=None)
 @given(samples=arrivals())
 def test_what_a_detector_ignores_would_have_changed_nothing(samples: list[Sample]) -> None:
