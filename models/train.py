@@ -188,6 +188,9 @@ def finish(
     seen = [item.ids for item in reader.read(compared)]
     same = agreement(model, served, seen)
     run += f"; int8 says the sentiment that fp32 says on {same:.1%} of {len(seen):,} held-out texts"
+    for head, parts in shares.items():
+        listed = ", ".join(f"{language} {part:g}" for language, part in parts.items())
+        run += f"; the part of character n-grams in {head}: {listed}"
     report = evaluate.evaluate(reported, [OnnxClassifier(str(out), torch.get_num_threads())])
     shape = f"{len(model.layers)} of its 12 layers, {model.layers[0].up.out_features:,} of 1,536 inner units, "
     shape += f"tokens halved before {list(model.halvings)}, {len(keep):,} pieces"
