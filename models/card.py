@@ -11,6 +11,7 @@ from models.evaluate import RELIABILITY, Report
 # Source → languages, what it is and where it is from, its terms.
 SOURCES: Final[dict[str, tuple[str, str, str]]] = {
     corpus.OWN: ("all ten", "sentences written for this project, `models/sentences/train`", "Apache-2.0"),
+    corpus.OWN_POST: ("all ten", "posts about anything, written for this project, in the same files", "Apache-2.0"),
     "xlm-t": ("de en es fr it pt", "tweets, cardiffnlp/xlm-t", "Apache-2.0 repository; tweets"),
     "tweeteval": ("en", "tweets, cardiffnlp/tweeteval (validation and test)", "not stated; SemEval-2017"),
     "rusentitweet": ("ru", "tweets, sismetanin/rusentitweet", "not stated; cite the paper"),
