@@ -9,14 +9,13 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
 
 from connectors.feedback import (
     CHANNELS,
-    EARLIEST,
     MAX_ID_CHARS,
     MAX_TEXT_CHARS,
     MAX_VERSION,
@@ -27,12 +26,13 @@ from connectors.feedback import (
 )
 from models.classifier import Prediction
 from pipeline.records import DeadLetter, RawPosition, Scored
+from pipeline.windows import micros, moment
 
 SCHEMA_VERSION: Final = 1
 MAX_NAME_CHARS: Final = 200
 MAX_DEAD_ID_CHARS: Final = 600
 LATEST: Final = datetime(2262, 4, 11, tzinfo=UTC)
-LATEST_US: Final = (LATEST - EARLIEST) // timedelta(microseconds=1)
+LATEST_US: Final = micros(LATEST)
 
 
 class DecodeError(ValueError):
@@ -77,7 +77,7 @@ def encode_dead(letter: DeadLetter) -> bytes:
             "detail": letter.detail,
             "payload": base64.b64encode(letter.payload).decode(),
             "key": None if letter.key is None else base64.b64encode(letter.key).decode(),
-            "failed_at": _micros(letter.failed_at),
+            "failed_at": micros(letter.failed_at),
             "origin": letter.origin,
             "raw": None if letter.raw is None else _raw_fields(letter.raw),
         }
@@ -122,8 +122,8 @@ def _feedback_fields(feedback: Feedback) -> dict[str, Any]:
         "source": feedback.source,
         "id": feedback.external_id,
         "version": feedback.version,
-        "created_at": _micros(feedback.created_at),
-        "received_at": _micros(feedback.received_at),
+        "created_at": micros(feedback.created_at),
+        "received_at": micros(feedback.received_at),
         "channel": feedback.channel,
         "workspace": feedback.workspace,
         "text": feedback.text,
@@ -201,7 +201,7 @@ def _scored_fields(scored: Scored) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "feedback": _feedback_fields(scored.feedback),
         "raw": _raw_fields(scored.raw),
-        "scored_at": _micros(scored.scored_at),
+        "scored_at": micros(scored.scored_at),
     }
     if scored.prediction is not None:
         fields["prediction"] = {
@@ -292,15 +292,10 @@ def _optional(fields: Mapping[str, Any], name: str, limit: int) -> str | None:
     return None if fields.get(name) is None else _string(fields, name, limit)
 
 
-def _micros(at: datetime) -> int:
-    since = at - EARLIEST
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-
-
 def _time(fields: Mapping[str, Any], name: str) -> datetime:
     value = fields.get(name)
     if isinstance(value, bool) or not isinstance(value, int):
         raise DecodeError("schema", f"{name}: must be microseconds since 1970")
     if not 0 <= value <= LATEST_US:
         raise DecodeError("schema", f"{name}: must lie between 1970 and 2262")
-    return EARLIEST + timedelta(microseconds=value)
+    return moment(value)

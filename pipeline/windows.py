@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 WINDOWS_MINUTES: Final = {"5m": 5, "1h": 60, "24h": 1440}
 SCORE_UNIT: Final = 1_000_000
 
@@ -40,6 +41,17 @@ class Tally:
         self.score_e6 += score_e6
 
 
+def micros(at: datetime) -> int:
+    """Microseconds since 1970."""
+    since = at - EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def moment(us: int) -> datetime:
+    """The moment, UTC, of microseconds since 1970."""
+    return EPOCH + timedelta(microseconds=us)
+
+
 def minute_of(at: datetime) -> int:
     """Whole minutes since 1970."""
     return int(at.timestamp() // 60)
@@ -47,7 +59,7 @@ def minute_of(at: datetime) -> int:
 
 def minute_start(minute: int) -> datetime:
     """The moment at which a minute begins, UTC."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(minutes=minute)
+    return EPOCH + timedelta(minutes=minute)
 
 
 def score_e6(score: float) -> int:

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from connectors.connector import Cursor, Gap
 from pipeline.store import schema
 from pipeline.store.engine import insert, transaction
-from pipeline.store.rows import EPOCH, micros, moment
+from pipeline.windows import EPOCH, micros, moment
 
 PATIENCE: Final = timedelta(minutes=10)
 LIVE: Final = "live"

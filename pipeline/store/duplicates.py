@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from alerts.alert import Sample
 from alerts.duplicates import Entry, Recent, oldest_kept, signatures
 from pipeline.store import schema, statements
-from pipeline.store.rows import micros, moment
+from pipeline.windows import micros, moment
 
 NEW_AUTHOR: Final = timedelta(days=1)
 

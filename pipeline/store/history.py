@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from alerts.alert import Sample
 from pipeline.store import schema
-from pipeline.store.rows import micros, moment
+from pipeline.windows import micros, moment
 
 
 def samples(

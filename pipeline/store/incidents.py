@@ -15,7 +15,7 @@ from pipeline.store import connectors, memory, schema
 from pipeline.store.connectors import Missing
 from pipeline.store.engine import insert
 from pipeline.store.memory import Remembered
-from pipeline.store.rows import micros, moment
+from pipeline.windows import micros, moment
 
 Pending = tuple[Alert, int]
 """An alert and the revision of it."""

@@ -28,7 +28,7 @@ from alerts.engine import Engine, Key
 from alerts.series import State
 from pipeline.store import duplicates, schema, statements
 from pipeline.store.engine import insert_of
-from pipeline.store.rows import micros
+from pipeline.windows import micros
 
 log = logging.getLogger("ovoz.memory")
 

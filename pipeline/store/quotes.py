@@ -12,8 +12,7 @@ import sqlalchemy as sa
 from alerts.quotes import alike, clean, private
 from pipeline.store import schema
 from pipeline.store.read import chunks, reading
-from pipeline.store.rows import moment
-from pipeline.windows import SCORE_UNIT, WINDOWS_MINUTES
+from pipeline.windows import SCORE_UNIT, WINDOWS_MINUTES, moment
 
 FILTERS: Final = ("workspace", "source", "channel", "topic", "language", "touchpoint")
 _LOOKED_AT: Final = 20

@@ -15,9 +15,8 @@ from alerts.alert import Alert
 from pipeline.ledger import Ledger
 from pipeline.store import connectors, schema
 from pipeline.store.engine import StoreAway, away
-from pipeline.store.rows import micros, moment
 from pipeline.topics import workspace_partition
-from pipeline.windows import WINDOWS_MINUTES, Cell, minute_of, stream_time, window_start
+from pipeline.windows import WINDOWS_MINUTES, Cell, micros, minute_of, moment, stream_time, window_start
 
 
 @dataclass(slots=True)

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import orjson
 
 from pipeline.fold import Held
 from pipeline.records import DeadLetter, Scored
-from pipeline.windows import Cell
+from pipeline.windows import Cell, micros
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # PostgreSQL's text holds no NUL; whatever reaches a row from bytes that nobody checked loses it.
 _NUL: Final = "\x00"
-
-
-def micros(at: datetime) -> int:
-    """Microseconds since 1970."""
-    return (at - EPOCH) // timedelta(microseconds=1)
-
-
-def moment(us: int) -> datetime:
-    """The moment, UTC, of microseconds since 1970."""
-    return EPOCH + timedelta(microseconds=us)
 
 
 def item_row(scored: Scored, held: Held, expires_minute: int) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from pipeline.store import duplicates, incidents, schema, statements
 from pipeline.store.engine import insert, transaction
 from pipeline.store.memory import IDLE, Memory
 from pipeline.store.read import chunks
-from pipeline.store.rows import NOTHING_COUNTED, dead_row, held, item_row, micros, moment
+from pipeline.store.rows import NOTHING_COUNTED, dead_row, held, item_row
+from pipeline.windows import micros, moment
 
 IDS_PER_QUERY: Final = 450
 PRUNE_ITEMS: Final = 5_000
