@@ -20,12 +20,12 @@ SERIES: Final = "*"  # No grouping makes such a name.
 SHARED: Final = ("spike", "volume")
 """The kinds of rule whose allowance is that of all series together."""
 
-WEEK_S: Final = 7 * 86400.0
+_WEEK_S: Final = 7 * 86400.0
 
 
 def week_of(at_s: float) -> int:
     """The week of an event time."""
-    return int(at_s // WEEK_S)
+    return int(at_s // _WEEK_S)
 
 
 class Count(NamedTuple):

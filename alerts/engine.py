@@ -19,7 +19,6 @@ from urllib.parse import unquote
 
 from alerts import census
 from alerts.alert import Alert, Labels, Sample, Status, fingerprint
-from alerts.census import WEEK_S
 from alerts.quotes import clean
 from alerts.rule import Rule
 from alerts.series import Change, State, due_s, rest, start, step, tick
@@ -195,7 +194,7 @@ class Engine:
             own = rule
             if shared is not None:
                 # Only a series that speaks for the first time in a week changes what each one has.
-                if shared not in parts or at_s // WEEK_S > state.life.last_s // WEEK_S:
+                if shared not in parts or census.week_of(at_s) > census.week_of(state.life.last_s):
                     parts[shared] = self._part(rule, shared, state, at_s, new, states)
                 own = parts[shared]
             after, changes = step(state, own, sample, at_s)
